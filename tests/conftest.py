@@ -1,0 +1,32 @@
+"""What every test shares: eight virtual CPU devices, shape checks, the shared folder, OpenCLIP."""
+
+import os
+import pathlib
+
+# Both must be in place before the first import of jax.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Steps with a collective hang on few cores when several are in flight on virtual devices.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+jax.config.update("jax_compilation_cache_dir", str(_ROOT / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> pathlib.Path:
+    """The folder with published fixtures and data that UNIOVSEG_SHARED names."""
+    value = os.environ.get("UNIOVSEG_SHARED")
+    if not value:
+        pytest.skip("UNIOVSEG_SHARED is not set: the shared fixtures and data are not at hand")
+    path = pathlib.Path(value)
+    if not path.is_dir():
+        pytest.fail(f"UNIOVSEG_SHARED names {value!r}, which is no folder")
+    return path
