@@ -1,0 +1,1 @@
+"""Metrics (accumulate, merge, compute) and the evaluations that use them."""
