@@ -1,0 +1,1 @@
+"""Pure array functions: channels-last, float32 accumulation, no parameters."""
