@@ -62,7 +62,7 @@ setup(
             "beartype>=0.20",
             "pre-commit>=4",
             "pycocotools>=2.0.8",
-            "pyright>=1.1.400",
+            "pyright[nodejs]>=1.1.400",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "ruff>=0.12",

@@ -1,5 +1,6 @@
 """What every test shares: eight virtual CPU devices, shape checks, the shared folder, OpenCLIP."""
 
+import importlib.util
 import os
 import pathlib
 
@@ -13,6 +14,7 @@ import jax
 import pytest
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
+_KEEP_ALIVE: list[object] = []  # operators vanish with the library that declared them
 
 # Steps with a collective hang on few cores when several are in flight on virtual devices.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
@@ -30,3 +32,26 @@ def shared_dir() -> pathlib.Path:
     if not path.is_dir():
         pytest.fail(f"UNIOVSEG_SHARED names {value!r}, which is no folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def open_clip():
+    """The `open_clip` module, as an oracle; skips where the `convert` extra is not installed."""
+    reason = "the `convert` extra (torch, torchvision, open_clip) is not installed"
+    torch = pytest.importorskip("torch", reason=reason)
+    torchvision = importlib.util.find_spec("torchvision")
+    if torchvision is None or torchvision.origin is None:
+        pytest.skip(reason)
+    # torchvision's compiled operators load only beside the very build of torch that they were made
+    # for. OpenCLIP calls none of them, but importing torchvision registers a rule for `nms`, so
+    # the operator must have been declared. A torchvision whose extension loads is left alone.
+    extensions = list(pathlib.Path(torchvision.origin).parent.glob("_C*"))
+    try:
+        for extension in extensions:
+            torch.ops.load_library(str(extension))
+    except OSError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEEP_ALIVE.append(library)
+    return pytest.importorskip("open_clip", reason=reason)
