@@ -1,0 +1,234 @@
+"""Binary masks on the host: COCO run lengths, boxes, overlaps and mask suppression.
+
+Everything is numpy. Run lengths are COCO's: column-major, starting with a run of zeros. The
+decoder checks its input completely before it builds a mask, because annotation files come from
+outside.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8, UInt64
+
+# Largest side and area that a run-length mask may claim; with them no sum below leaves 63 bits.
+MAX_SIDE = 1 << 16
+MAX_AREA = 1 << 28
+# Characters of one COCO run: 7 groups of 5 bits hold any signed 32-bit number.
+_MAX_GROUPS = 7
+_EPS = 1e-6
+
+
+def rle_encode(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
+    """Encodes a mask as COCO compressed run lengths.
+
+    Args:
+      mask: Boolean mask with at least one pixel.
+
+    Returns:
+      `{"size": [h, w], "counts": str}`, ready for JSON.
+
+    Raises:
+      ValueError: If the mask is not a non-empty 2-d array.
+    """
+    if mask.ndim != 2 or mask.size == 0:
+        raise ValueError(f"A mask must be a non-empty 2-d array, got shape {mask.shape}.")
+    pixels = mask.astype(bool).ravel(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    runs = np.diff(changes, prepend=0, append=pixels.size)
+    if pixels[0]:
+        runs = np.concatenate([[0], runs])
+    return {"size": [int(n) for n in mask.shape], "counts": _runs_to_text(runs)}
+
+
+def rle_decode(rle: Any) -> Bool[np.ndarray, "h w"]:
+    """Decodes COCO run lengths, compressed (text or bytes) or plain (a list of runs).
+
+    Args:
+      rle: `{"size": [h, w], "counts": ...}`.
+
+    Returns:
+      The mask.
+
+    Raises:
+      ValueError: If the entry is malformed or its runs do not fill `h * w` pixels exactly.
+    """
+    h, w, runs = _checked_runs(rle)
+    values = np.arange(runs.size) % 2 == 1
+    return np.repeat(values, runs).reshape(w, h).T
+
+
+def rle_area(rle: Any) -> int:
+    """Returns the number of foreground pixels, without building the mask.
+
+    Raises:
+      ValueError: As `rle_decode`.
+    """
+    return int(_checked_runs(rle)[2][1::2].sum())
+
+
+def _runs_to_text(runs: Int[np.ndarray, " r"]) -> str:
+    """Writes runs as COCO text: from the fourth on the difference to the run two before."""
+    values = runs.astype(np.int64)
+    values[3:] -= runs[1:-2]
+    shifts = 5 * np.arange(_MAX_GROUPS)
+    groups = (values[:, None] >> shifts) & 31
+    rest = values[:, None] >> (shifts + 5)
+    # A number ends where all that is left only repeats the sign bit of the last group.
+    more = np.where(groups & 16, rest != -1, rest != 0)
+    used = np.cumsum(~more, axis=1) - ~more == 0
+    return ((groups | (more << 5)) + 48)[used].astype(np.uint8).tobytes().decode("ascii")
+
+
+def _text_to_runs(text: bytes) -> Int[np.ndarray, " r"]:
+    """Reads COCO text; values may still be negative or too large."""
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if codes.size == 0 or codes.min() < 0 or codes.max() > 63:
+        raise ValueError("RLE counts hold characters outside COCO's alphabet or are empty.")
+    last = (codes & 32) == 0
+    if not last[-1]:
+        raise ValueError("RLE counts end in the middle of a number.")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > _MAX_GROUPS:
+        raise ValueError("RLE counts hold a number of more than 32 bits.")
+    position = np.arange(codes.size) - np.repeat(starts, lengths)
+    values = np.add.reduceat((codes & 31) << (5 * position), starts)
+    values -= np.where(codes[ends] & 16, np.int64(1) << (5 * lengths), 0)
+    # Undo the differences: odd runs chain from run 1, even ones from run 2.
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
+
+
+def _checked_runs(rle: Any) -> tuple[int, int, Int[np.ndarray, " r"]]:
+    """Returns height, width and runs that are known to fill the mask exactly."""
+    if not isinstance(rle, dict) or not {"size", "counts"} <= set(rle):
+        raise ValueError('An RLE mask must be an object with "size" and "counts".')
+    size, counts = rle["size"], rle["counts"]
+    if not (
+        isinstance(size, (list, tuple))
+        and len(size) == 2
+        and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in size)
+        and all(1 <= n <= MAX_SIDE for n in size)
+        and int(size[0]) * int(size[1]) <= MAX_AREA
+    ):
+        raise ValueError(
+            f"RLE size must be two whole numbers from 1 to {MAX_SIDE} with a product of at most "
+            f"{MAX_AREA}, got {str(size)[:80]}."
+        )
+    h, w = int(size[0]), int(size[1])
+    if isinstance(counts, str):
+        if not counts.isascii():
+            raise ValueError("RLE counts hold characters outside COCO's alphabet or are empty.")
+        counts = counts.encode("ascii")
+    if isinstance(counts, bytes):
+        # A canonical mask alternates at most h * w times; more text than that is refused unread.
+        if len(counts) > _MAX_GROUPS * (h * w + 1):
+            raise ValueError(f"RLE counts are too long for {h} x {w} pixels.")
+        runs = _text_to_runs(counts)
+    elif isinstance(counts, (list, tuple)):
+        if not all(isinstance(n, (int, np.integer)) and 0 <= n <= h * w for n in counts):
+            raise ValueError(f"RLE runs must be whole numbers from 0 to {h * w}.")
+        runs = np.array(counts, np.int64)
+    else:
+        raise ValueError(f"RLE counts must be text or a list of runs, got {type(counts).__name__}.")
+    if runs.size > h * w + 1 or runs.size == 0 or runs.min() < 0 or runs.max() > h * w:
+        raise ValueError(f"RLE runs must be 1 to {h * w + 1} numbers from 0 to {h * w}.")
+    if int(runs.sum()) != h * w:
+        raise ValueError(f"RLE runs sum to {int(runs.sum())}, expected {h} x {w} = {h * w}.")
+    return h, w, runs
+
+
+def box_from_mask(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "4"]:
+    """Returns the tight box (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; zeros when empty."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if columns.size == 0:
+        return np.zeros(4, np.float32)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
+def mask_iou_matrix(
+    a: Bool[np.ndarray, "n h w"], b: Bool[np.ndarray, "m h w"]
+) -> Float[np.ndarray, "n m"]:
+    """Returns the intersection over union of every pair; 0 where both masks are empty.
+
+    Counts are sums of ones in float32, exact below 2**24 pixels per block of rows.
+    """
+    inter = np.zeros((len(a), len(b)))
+    rows = max(1, (1 << 24) // max(1, a.shape[2] * max(len(a), len(b), 1)))
+    for start in range(0, a.shape[1], rows):
+        block_a = a[:, start : start + rows].reshape(len(a), -1).astype(np.float32)
+        block_b = b[:, start : start + rows].reshape(len(b), -1).astype(np.float32)
+        inter += block_a @ block_b.T
+    area_a = np.count_nonzero(a, axis=(1, 2))
+    area_b = np.count_nonzero(b, axis=(1, 2))
+    return inter / np.maximum(area_a[:, None] + area_b[None, :] - inter, 1)
+
+
+def mask_nms(
+    masks: Bool[np.ndarray, "n h w"],
+    scores: Float[np.ndarray, " n"],
+    iou_threshold: float,
+    inside_threshold: float,
+    limit: int | None = None,
+) -> Int[np.ndarray, " kept"]:
+    """Suppresses masks that repeat a better one or lie inside it.
+
+    Takes the best remaining mask i and removes every remaining j with IoU(i, j) >= iou_threshold
+    or |i and j| / |j| >= inside_threshold, both ratios with 1e-6 added above and below; repeats.
+    A whole that contains a better part is kept unless their IoU reaches the threshold.
+
+    Args:
+      masks: Binary masks.
+      scores: Higher is better; equal scores keep their order.
+      iou_threshold: Overlap from which j is a repetition.
+      inside_threshold: Share of j within i from which j is a part.
+      limit: Stop after this many masks; None for all.
+
+    Returns:
+      Indices of the kept masks, best first.
+    """
+    return packed_nms(np.packbits(masks, axis=-1), scores, iou_threshold, inside_threshold, limit)
+
+
+def packed_nms(
+    packed: UInt8[np.ndarray, "n h w8"],
+    scores: Float[np.ndarray, " n"],
+    iou_threshold: float,
+    inside_threshold: float,
+    limit: int | None = None,
+) -> Int[np.ndarray, " kept"]:
+    """`mask_nms` on masks of eight pixels a byte (uint8 "n h w/8", `packbits` along x)."""
+    if packed.shape[0] == 0:
+        return np.zeros(0, np.int64)
+    words = _as_words(packed)
+    areas = np.bitwise_count(words).sum(axis=(1, 2), dtype=np.int64)
+    filled: np.ndarray = np.any(words, axis=2)
+    top = np.argmax(filled, axis=1)
+    bottom = filled.shape[1] - np.argmax(filled[:, ::-1], axis=1)
+    remaining = np.argsort(-scores, kind="stable")
+    kept = []
+    while remaining.size and (limit is None or len(kept) < limit):
+        best, remaining = int(remaining[0]), remaining[1:]
+        kept.append(best)
+        inter = np.zeros(remaining.size)
+        # Only rows of the best mask can meet another one, and only masks that reach those rows.
+        meets = np.flatnonzero((top[remaining] < bottom[best]) & (bottom[remaining] > top[best]))
+        if areas[best] and meets.size:
+            rows = slice(top[best], bottom[best])
+            common = words[remaining[meets], rows] & words[best, rows]
+            inter[meets] = np.bitwise_count(common).sum(axis=(1, 2), dtype=np.int64)
+        other = areas[remaining]
+        iou = (inter + _EPS) / (areas[best] + other - inter + _EPS)
+        inside = (inter + _EPS) / (other + _EPS)
+        remaining = remaining[(iou < iou_threshold) & (inside < inside_threshold)]
+    return np.array(kept, np.int64)
+
+
+def _as_words(packed: UInt8[np.ndarray, "n h w8"]) -> UInt64[np.ndarray, "n h words"]:
+    """Views packed bytes as 64-bit words, padding each row with zeros."""
+    pad = -packed.shape[-1] % 8
+    if pad:
+        packed = np.pad(packed, ((0, 0), (0, 0), (0, pad)))
+    return np.ascontiguousarray(packed).view(np.uint64)
