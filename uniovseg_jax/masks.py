@@ -156,7 +156,9 @@ def mask_iou_matrix(
     Counts are sums of ones in float32, exact below 2**24 pixels per block of rows.
     """
     inter = np.zeros((len(a), len(b)))
-    rows = max(1, (1 << 24) // max(1, a.shape[2] * max(len(a), len(b), 1)))
+    if inter.size == 0:
+        return inter
+    rows = max(1, (1 << 24) // (a.shape[2] * max(len(a), len(b))))
     for start in range(0, a.shape[1], rows):
         block_a = a[:, start : start + rows].reshape(len(a), -1).astype(np.float32)
         block_b = b[:, start : start + rows].reshape(len(b), -1).astype(np.float32)
