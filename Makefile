@@ -11,7 +11,7 @@ WORDS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 # Progress and warnings of pip stay silent; errors do not.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help

@@ -1,0 +1,132 @@
+"""The repository as a whole: imports stay light, names resolve, committed text stays clean."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import uniovseg_jax
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SCRIPTS = sorted(ROOT.glob("scripts/*.py")) + sorted(ROOT.glob("convert/convert_*.py"))
+
+IMPORT_ALL = """
+import importlib, pkgutil, uniovseg_jax
+for module in pkgutil.walk_packages(uniovseg_jax.__path__, "uniovseg_jax."):
+    importlib.import_module(module.name)
+"""
+
+
+def _loaded_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter holds after running `code` at the root."""
+    code += "\nimport sys\nprint('LOADED', *sorted({m.partition('.')[0] for m in sys.modules}))"
+    result = _run("-c", code)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.rpartition("LOADED")[2].split())
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def _committed_files() -> list[pathlib.Path]:
+    """Every file that git tracks or would track; skips outside a checkout."""
+    try:
+        result = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("this is no git checkout: which files are committed is not known")
+    paths = [ROOT / os.fsdecode(name) for name in result.stdout.split(b"\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def test_importing_the_package_is_light():
+    heavy = {"torch", "tensorflow", "jax", "flax", "orbax", "tensorflow_datasets", "grain"}
+    assert not heavy & _loaded_after("import uniovseg_jax")
+
+
+def test_public_names_bring_in_neither_torch_nor_training_libraries():
+    names = ", ".join(uniovseg_jax.__all__)
+    loaded = _loaded_after(f"from uniovseg_jax import {names}")
+    assert "jax" in loaded
+    assert not {"torch", "tensorflow", "orbax", "tensorflow_datasets"} & loaded
+
+
+def test_no_module_of_the_package_imports_torch_or_tensorflow():
+    assert not {"torch", "torchvision", "tensorflow"} & _loaded_after(IMPORT_ALL)
+
+
+@pytest.mark.parametrize("name", uniovseg_jax.__all__)
+def test_public_name_resolves(name: str):
+    assert getattr(uniovseg_jax, name) is not None
+    assert name in dir(uniovseg_jax)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        uniovseg_jax.Nothing  # noqa: B018
+
+
+def test_version_is_the_metadata_version():
+    version = _run("setup.py", "--version").stdout.strip().splitlines()
+    if not version:
+        pytest.skip("setuptools is not installed: the metadata cannot be read")
+    assert version[-1] == uniovseg_jax.__version__
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_script_answers_help(script: pathlib.Path):
+    result = _run(str(script), "--help")
+    # absl's --help exits with 1 by its own convention; a script that broke prints a traceback.
+    assert result.returncode in (0, 1), result.stderr
+    assert "Traceback" not in result.stderr
+    assert "--" in result.stdout, "no flag is listed"
+
+
+def test_constraints_hold_versions_only():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    wrong = [
+        line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line)
+    ]
+    assert not wrong
+    names = [re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower() for line in lines]
+    assert len(names) == len(set(names)), "a package is constrained twice"
+
+
+def test_no_address_of_a_package_registry_or_path_of_one_machine_is_committed():
+    # Written in two pieces each, so that this file is clean as well.
+    pattern = re.compile(
+        b"|".join(
+            [
+                rb"pypi\." + rb"org",
+                rb"python" + rb"hosted",
+                rb"registry\." + rb"npmjs",
+                rb"conda\." + rb"anaconda",
+                rb"download\.pytorch" + rb"\.org",
+                rb"--(?:extra-)?index" + rb"-url",
+                rb"(?<![\w.\-/])/(?:work|root|home" + rb"|Users)/",
+            ]
+        )
+    )
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group().decode()}"
+        for path in _committed_files()
+        if (match := pattern.search(path.read_bytes()))
+    ]
+    assert not found
