@@ -30,7 +30,7 @@ $(VENV)/.stamp-python:
 	  echo "error: Python 3.11 or 3.12 is needed and '$(PYTHON)' is older ($$($(PYTHON) --version 2>&1)); say where a newer one is: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "error: '$(PYTHON)' cannot create virtual environments; install its venv module (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
 $(VENV)/.stamp-core: $(VENV)/.stamp-python setup.py constraints.txt

@@ -83,13 +83,6 @@ def test_an_unknown_name_is_an_attribute_error():
         uniovseg_jax.Nothing  # noqa: B018
 
 
-def test_version_is_the_metadata_version():
-    version = _run("setup.py", "--version").stdout.strip().splitlines()
-    if not version:
-        pytest.skip("setuptools is not installed: the metadata cannot be read")
-    assert version[-1] == uniovseg_jax.__version__
-
-
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_script_answers_help(script: pathlib.Path):
     result = _run(str(script), "--help")
