@@ -182,7 +182,7 @@ def test_nms_parts_and_wholes():
     masks = np.stack([whole, part])
     assert masks_lib.mask_nms(masks, np.array([0.9, 0.8]), 0.5, 0.7).tolist() == [0]
     assert masks_lib.mask_nms(masks, np.array([0.8, 0.9]), 0.5, 0.7).tolist() == [1, 0]
-    part[2:16, 2:16] = True  # IoU above one half
+    masks[1, 2:16, 2:16] = True  # IoU above one half
     assert masks_lib.mask_nms(masks, np.array([0.8, 0.9]), 0.5, 0.7).tolist() == [1]
     assert masks_lib.mask_nms(masks[:0], np.zeros(0), 0.5, 0.7).tolist() == []
 
