@@ -217,7 +217,7 @@ class TextEncoder:
         tokens = self._tokenizer(prompts)
         limit = tokens.shape[1]
         # Only a row without padding can have been cut.
-        for row in np.flatnonzero(tokens[:, -1] != 0):
+        for row in np.flatnonzero(tokens[:, -1] != 0).tolist():
             count = self._tokenizer.count(prompts[row])
             if count > limit:
                 name = names[row // len(self.templates)]

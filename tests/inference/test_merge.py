@@ -1,0 +1,130 @@
+"""Golden cases small enough to check by eye, and literal float64 loops as oracles."""
+
+import numpy as np
+import pytest
+
+from uniovseg_jax.inference import full_size, merge
+from uniovseg_jax.inference.full_size import FullSizeLogits
+
+
+def _random_case(seed, n=7, t=4, hw=(23, 31)):
+    rng = np.random.default_rng(seed)
+    # Smooth logits, so that masks have an inside.
+    y, x = np.mgrid[: hw[0], : hw[1]]
+    centres = rng.uniform(0, 1, (n, 2)) * hw
+    radii = rng.uniform(3, 10, n)
+    distance = np.hypot(y - centres[:, :1, None], x - centres[:, 1:, None])
+    logits = (radii[:, None, None] - distance + rng.normal(size=(n, *hw))).astype(np.float32)
+    probs = rng.dirichlet(np.ones(t), n).astype(np.float32)
+    return probs, logits
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+def _literal_semantic(probs, logits):
+    scores = np.einsum("nt,nhw->thw", probs.astype(np.float64), _sigmoid(logits))
+    return np.where((_sigmoid(logits) >= 0.5).any(0), scores.argmax(0), -1)
+
+
+def _literal_panoptic(labels, weights, is_thing, logits, overlap):
+    """Mask2Former's loop, one mask at a time."""
+    probs = _sigmoid(logits)
+    owner = (weights[:, None, None] * probs).argmax(0)
+    result, categories, stuff = np.zeros(logits.shape[1:], int), [], {}
+    for n in np.argsort(-weights, kind="stable"):
+        owned, original = owner == n, probs[n] >= 0.5
+        final = owned & original
+        if not owned.any() or not original.any() or not final.any():
+            continue
+        if owned.sum() / original.sum() < overlap:
+            continue
+        if not is_thing[labels[n]] and labels[n] in stuff:
+            result[final] = stuff[labels[n]]
+            continue
+        categories.append(labels[n])
+        result[final] = len(categories)
+        if not is_thing[labels[n]]:
+            stuff[labels[n]] = len(categories)
+    return result, categories
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_semantic_map_equals_the_dense_float64_sum(seed, monkeypatch):
+    probs, logits = _random_case(seed)
+    monkeypatch.setattr(full_size, "_BLOCK_BYTES", 4 * 31 * 7 * 4)
+    monkeypatch.setattr(merge, "_SCORE_BYTES", 4 * 4 * 50)
+    found = merge.semantic_map(probs, FullSizeLogits.at_own_size(logits))
+    np.testing.assert_array_equal(found, _literal_semantic(probs, logits))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("overlap", [0.0, 0.4, 0.8])
+def test_panoptic_map_equals_the_literal_loop(seed, overlap, monkeypatch):
+    probs, logits = _random_case(seed)
+    monkeypatch.setattr(full_size, "_BLOCK_BYTES", 4 * 31 * 7 * 5)
+    labels, weights = probs.argmax(1), probs.max(1)
+    is_thing = np.array([True, True, False, False])
+    found, segments = merge.panoptic_map(
+        labels, weights, is_thing, FullSizeLogits.at_own_size(logits), overlap
+    )
+    expected, categories = _literal_panoptic(labels, weights, is_thing, logits, overlap)
+    np.testing.assert_array_equal(found, expected)
+    assert [segment.category for segment in segments] == categories
+    assert [segment.id for segment in segments] == list(range(1, len(categories) + 1))
+
+
+def test_two_stuff_masks_of_one_class_become_one_segment_and_two_things_stay_two():
+    logits = np.full((2, 4, 8), -9.0, np.float32)
+    logits[0, :, :4] = logits[1, :, 4:] = 9.0
+    full = FullSizeLogits.at_own_size(logits)
+    labels, weights = np.array([0, 0]), np.array([0.9, 0.8])
+    stuff, segments = merge.panoptic_map(labels, weights, np.array([False]), full, 0.4)
+    assert (stuff == 1).all() and segments[0].masks == (0, 1)
+    things, segments = merge.panoptic_map(labels, weights, np.array([True]), full, 0.4)
+    assert len(segments) == 2 and set(np.unique(things)) == {1, 2}
+
+
+def test_a_mask_mostly_owned_by_another_is_dropped():
+    logits = np.full((2, 10, 10), -9.0, np.float32)
+    logits[0, :, :7] = 9.0
+    logits[1, :, :10] = 9.0  # Owns 30 of its 100 pixels.
+    found, segments = merge.panoptic_map(
+        np.array([0, 0]),
+        np.array([0.9, 0.5]),
+        np.array([True]),
+        FullSizeLogits.at_own_size(logits),
+        0.4,
+    )
+    assert [segment.masks for segment in segments] == [(0,)]
+    assert (found[:, 7:] == 0).all()
+
+
+def test_pixels_under_no_mask_are_void():
+    logits = np.full((1, 4, 4), -0.1, np.float32)
+    logits[0, 1, 2] = 0.0
+    full = FullSizeLogits.at_own_size(logits)
+    semantic = merge.semantic_map(np.array([[0.3, 0.7]], np.float32), full)
+    assert semantic[1, 2] == 1 and (np.delete(semantic.ravel(), 6) == -1).all()
+
+
+def test_no_masks_at_all_leave_everything_void():
+    full = FullSizeLogits(np.zeros((0, 4, 4), np.float32), (16, 16), (16, 12), (7, 5))
+    assert (merge.semantic_map(np.zeros((0, 3), np.float32), full) == -1).all()
+    empty = np.zeros(0)
+    found, segments = merge.panoptic_map(empty.astype(int), empty, np.ones(3, bool), full, 0.4)
+    assert found.shape == (7, 5) and not found.any() and not segments
+    assert merge.rank_instances(np.zeros((0, 3), np.float32), np.ones(3, bool), full, 100) == []
+
+
+def test_instances_are_ranked_by_probability_times_mean_foreground():
+    logits = np.full((2, 4, 4), -9.0, np.float32)
+    logits[0, :2] = np.log(3.0)  # Foreground probability 0.75.
+    logits[1, 2:] = 20.0
+    probs = np.array([[0.8, 0.1, 0.1], [0.1, 0.7, 0.2]], np.float32)
+    full = FullSizeLogits.at_own_size(logits)
+    found = merge.rank_instances(probs, np.array([True, True, False]), full, 3)
+    assert [(i.mask, i.category) for i in found] == [(1, 1), (0, 0)]
+    np.testing.assert_allclose([i.score for i in found], [0.7, 0.6], rtol=1e-5)
+    assert len(merge.rank_instances(probs, np.array([True, True, True]), full, 1)) == 1

@@ -1,0 +1,160 @@
+"""From scored masks to one label map: semantic, panoptic and instance merging.
+
+All three work at the image's own size and on the host, because the number of masks and the size of
+the image vary. Source: Mask2Former and FC-CLIP, with the quality of a mask in the place that the
+released Uni-OVSeg code gives it.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int32
+from scipy.special import expit
+
+from uniovseg_jax.inference.full_size import FullSizeLogits
+
+_SCORE_BYTES = 1 << 26
+
+
+def semantic_map(
+    probs: Float[np.ndarray, "n t"], logits: FullSizeLogits
+) -> Int32[np.ndarray, "h w"]:
+    """Returns the class of every pixel, or -1 where no mask reaches.
+
+    A pixel goes to the class with the largest sum of p_n(class) * sigmoid(mask_n); a pixel under no
+    mask (no logit of 0 or more) is void.
+
+    Args:
+      probs: Class probabilities of every mask.
+      logits: The masks.
+    """
+    classes = np.full(logits.image_hw, -1, np.int32)
+    if not len(logits):
+        return classes
+    weights = np.ascontiguousarray(probs.T, np.float32)
+    step = max(1, _SCORE_BYTES // (4 * len(weights)))
+    for rows, block in logits.row_blocks():
+        covered = (block >= 0).any(axis=0)
+        mask_probs = expit(block).reshape(len(logits), -1)
+        best = np.concatenate(
+            [
+                np.argmax(weights @ mask_probs[:, start : start + step], axis=0)
+                for start in range(0, mask_probs.shape[1], step)
+            ]
+        ).reshape(covered.shape)
+        classes[rows] = np.where(covered, best, -1)
+    return classes
+
+
+@dataclasses.dataclass(frozen=True)
+class PanopticSegment:
+    """One segment of a panoptic map.
+
+    Attributes:
+      id: Value in the map, from 1.
+      category: Index of the class.
+      masks: Indices of the masks that it was made of, best first; more than one only for stuff.
+    """
+
+    id: int
+    category: int
+    masks: tuple[int, ...]
+
+
+def panoptic_map(
+    labels: Int[np.ndarray, " n"],
+    weights: Float[np.ndarray, " n"],
+    is_thing: Bool[np.ndarray, " t"],
+    logits: FullSizeLogits,
+    overlap_threshold: float,
+) -> tuple[Int32[np.ndarray, "h w"], list[PanopticSegment]]:
+    """Gives every pixel to one segment, or to none (0).
+
+    A pixel belongs to the mask with the largest weight * sigmoid(mask). A mask becomes a segment
+    when it owns at least `overlap_threshold` of the pixels that it covers (sigmoid >= 0.5); the
+    segment is what it both owns and covers. All segments of one stuff class are one segment.
+
+    Args:
+      labels: Class of every mask.
+      weights: Rank of every mask, such as class probability times quality.
+      is_thing: Whether a class has instances.
+      logits: The masks.
+      overlap_threshold: Least ratio of owned to covered pixels; owned ones count anywhere, so the
+        ratio can exceed 1.
+    """
+    count = len(logits)
+    # Masks get int32 numbers with `count` for pixels that their owner does not cover.
+    owner = np.full(logits.image_hw, count, np.int32)
+    owned, covered = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    if count:
+        for rows, block in logits.row_blocks():
+            covers = block >= 0
+            covered += np.count_nonzero(covers, axis=(1, 2))
+            best = np.argmax(expit(block) * weights[:, None, None].astype(np.float32), axis=0)
+            owned += np.bincount(best.ravel(), minlength=count)
+            inside = np.take_along_axis(covers, best[None], axis=0)[0]
+            owner[rows] = np.where(inside, best, count)
+    final = np.bincount(owner.ravel(), minlength=count + 1)[:count]
+
+    ids = np.zeros(count + 1, np.int32)
+    segments: list[PanopticSegment] = []
+    stuff: dict[int, int] = {}
+    for mask in np.argsort(-weights, kind="stable").tolist():
+        if not final[mask] or owned[mask] < overlap_threshold * covered[mask]:
+            continue
+        category = int(labels[mask])
+        if category in stuff:
+            place = stuff[category]
+            earlier = segments[place]
+            segments[place] = dataclasses.replace(earlier, masks=(*earlier.masks, mask))
+        else:
+            place = len(segments)
+            segments.append(PanopticSegment(place + 1, category, (mask,)))
+            if not is_thing[category]:
+                stuff[category] = place
+        ids[mask] = place + 1
+    return ids[owner], segments
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """One scored pair of a mask and a class.
+
+    Attributes:
+      mask: Index of the mask.
+      category: Index of the class.
+      score: Class probability times the mask's mean foreground probability, 0..1.
+    """
+
+    mask: int
+    category: int
+    score: float
+
+
+def rank_instances(
+    probs: Float[np.ndarray, "n t"],
+    is_thing: Bool[np.ndarray, " t"],
+    logits: FullSizeLogits,
+    limit: int,
+) -> list[Instance]:
+    """Returns the pairs of mask and thing class with the highest scores, best first.
+
+    The `limit` most probable pairs are taken, then those of stuff classes and those whose mask
+    (logit > 0) is empty at the image's size are dropped, then scores get their mask factor.
+    """
+    flat = probs.ravel()
+    best = np.argsort(-flat, kind="stable")[:limit]
+    masks, categories = np.unravel_index(best, probs.shape)
+    mean_foreground: dict[int, float] = {}
+    instances = []
+    for mask, category in zip(masks.tolist(), categories.tolist(), strict=True):
+        if not is_thing[category]:
+            continue
+        if mask not in mean_foreground:
+            values = logits.mask(mask)
+            values = expit(values[values > 0])
+            mean_foreground[mask] = float(values.sum(dtype=np.float64) / (values.size + 1e-6))
+        score = float(probs[mask, category]) * mean_foreground[mask]
+        if score > 0:
+            instances.append(Instance(mask, category, score))
+    return sorted(instances, key=lambda instance: -instance.score)
