@@ -4,22 +4,24 @@ import importlib.util
 import os
 import pathlib
 
-# Both must be in place before the first import of jax.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-import jax
 import pytest
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _KEEP_ALIVE: list[object] = []  # operators vanish with the library that declared them
 
-# Steps with a collective hang on few cores when several are in flight on virtual devices.
+# Set before the first import of jax, and as variables so that scripts run by tests have them too.
+_DEVICES = "--xla_force_host_platform_device_count"
+if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax
+
+# Steps with a collective hang on few cores when several are in flight on virtual devices. JAX reads
+# this one from no variable: a script has to wait for each of its steps.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
-jax.config.update("jax_compilation_cache_dir", str(_ROOT / ".pytest_cache" / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @pytest.fixture(scope="session")
