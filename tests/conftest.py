@@ -17,7 +17,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
-import jax
+import jax  # noqa: E402
 
 # Steps with a collective hang on few cores when several are in flight on virtual devices. JAX reads
 # this one from no variable: a script has to wait for each of its steps.
