@@ -1,0 +1,201 @@
+"""The one generator of stage 2: images to proposals to region embeddings to costs, all frozen."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+from uniovseg_jax.alignment.pairs import ImageRegions
+from uniovseg_jax.masks import rle_encode
+from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.ops.resize import resize_bilinear_numpy
+from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer
+from uniovseg_jax.vocabulary import TextEncoder
+from uniovseg_jax.weights.store import Pretrained
+
+Record = tuple[str, UInt8[np.ndarray, "h w 3"], Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignmentConfig:
+    """How stage 2 finds its pairs.
+
+    Attributes:
+      proposals: Point grid, quality filter and suppression of the frozen stage-1 model.
+      max_masks: Masks per image, the best ones; arrays are padded to this number.
+      max_entities: Entities per image; arrays are padded to this number.
+      cost: `cosine` takes 1 - cosine (the paper's equations 6 and 7); `prob` takes 1 - softmax of
+        the scaled cosines over the image's entities (the authors' training source).
+      templates: Prompts around an entity, a key of `vocabulary.TEMPLATES`.
+      batch_size: Images per call of the device.
+    """
+
+    proposals: ProposalConfig = ProposalConfig()
+    max_masks: int = 100
+    max_entities: int = 16
+    cost: Literal["cosine", "prob"] = "cosine"
+    templates: str = "vild14"
+    batch_size: int = 8
+
+
+CostsAndVectors = tuple[Float[Array, "b s n e"], dict[str, Float[Array, "b n _"]]]
+
+
+def make_region_costs(
+    model: UniOVSeg, cost: Literal["cosine", "prob"]
+) -> Callable[..., CostsAndVectors]:
+    """Returns `(variables, images, mask_logits, entities, entity_valid) -> (costs, pooled)`.
+
+    The images (uint8 "b S S 3", letterboxed) go through the whole encoder once; at the other
+    scales of the model's `align_scales` only through the CLIP trunk. `mask_logits` is
+    "b n h w", `entities` are unit vectors "b e d"; padded entities do not take part in softmax.
+    `pooled` holds the main scale's vectors, as `UniOVSeg.pool_regions` gives them.
+    """
+
+    def region_costs(
+        module: UniOVSeg,
+        images: UInt8[Array, "b S S 3"],
+        mask_logits: Float[Array, "b n h w"],
+        entities: Float[Array, "b e d"],
+        entity_valid: Bool[Array, "b e"],
+    ) -> CostsAndVectors:
+        config = module.config
+        features = module.encode_image(images)
+        pooled = module.pool_regions(features, mask_logits)
+        costs = []
+        for side in config.align_scales:
+            if side == config.image_size:
+                regions = module.embed_pooled(pooled, adapt=False)
+            else:
+                shape = (images.shape[0], side, side, 3)
+                # Antialiased, as PIL resizes pictures.
+                resized = jax.image.resize(images.astype(jnp.float32), shape, "linear")
+                trunk = module.clip.trunk_features(resized)
+                regions = module.embed_regions(trunk, mask_logits, adapt=False)
+            cosines = jnp.einsum("bnd,bed->bne", regions, entities)
+            if cost == "cosine":
+                costs.append(1.0 - cosines)
+            else:
+                logits = jnp.where(
+                    entity_valid[:, None, :], module.clip.logit_scale() * cosines, -jnp.inf
+                )
+                costs.append(1.0 - jax.nn.softmax(logits, axis=-1))
+        return jnp.stack(costs, axis=1), pooled
+
+    return jax.jit(lambda variables, *inputs: model.apply(variables, *inputs, method=region_costs))
+
+
+def generate_regions(
+    pretrained: Pretrained,
+    records: Iterable[Record],
+    config: AlignmentConfig,
+    encoder: TextEncoder,
+) -> Iterator[ImageRegions]:
+    """Yields every record with its proposals, their vectors and their costs.
+
+    While the device works on a batch, the caller has the one before.
+
+    Args:
+      pretrained: A model with the parts `clip` and `masks`; an adapter is not used.
+      records: (image id, RGB image of any size, entities).
+      config: How.
+      encoder: Embeds entities, of the same model.
+
+    Raises:
+      ValueError: If an image has more entities than the configuration allows.
+    """
+    model, variables = pretrained.model, pretrained.variables
+    side = pretrained.config.image_size
+    propose = make_proposer(model, config.proposals)
+    compute = make_region_costs(model, config.cost)
+
+    waiting: _Batch | None = None
+    for batch in _batches(records, config.batch_size):
+        for image_id, _, entities in batch:
+            if len(entities) > config.max_entities:
+                raise ValueError(
+                    f"Image {image_id} has {len(entities)} entities, more than max_entities = "
+                    f"{config.max_entities}."
+                )
+        boxed = [letterbox(image, side) for _, image, _ in batch]
+        # The last batch repeats its last image, so that one shape is compiled.
+        boxed += boxed[-1:] * (config.batch_size - len(batch))
+        images = np.stack([image for image, _ in boxed])
+        proposals = propose(variables, images)
+        masks = _pad_masks([p.mask_logits for p in proposals], config.max_masks)
+        vectors, valid = _embed_entities([e for _, _, e in batch], config, encoder)
+        results = compute(variables, images, masks, vectors, valid)
+        if waiting is not None:
+            yield from waiting.split()
+        waiting = _Batch(batch, proposals, results, side, config.max_masks)
+    if waiting is not None:
+        yield from waiting.split()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """A batch whose results may still be in the making on the device."""
+
+    records: Sequence[Record]
+    proposals: Sequence[Any]
+    results: CostsAndVectors
+    side: int
+    max_masks: int
+
+    def split(self) -> Iterator[ImageRegions]:
+        """Waits for the results and cuts the padding off."""
+        costs, pooled = jax.device_get(self.results)
+        for i, (image_id, _, entities) in enumerate(self.records):
+            logits = self.proposals[i].mask_logits[: self.max_masks]
+            n, e = len(logits), len(entities)
+            full = resize_bilinear_numpy(logits, (self.side, self.side)) >= 0
+            yield ImageRegions(
+                image_id=image_id,
+                entities=tuple(entities),
+                masks=tuple(rle_encode(mask) for mask in full),
+                scores=np.asarray(self.proposals[i].ious[:n], np.float32),
+                costs=costs[i, :, :n, :e],
+                pooled={key: values[i, :n] for key, values in pooled.items()},
+            )
+
+
+def _batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    batch: list[Record] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _pad_masks(
+    logits: Sequence[Float[np.ndarray, "_ h w"]], max_masks: int
+) -> Float[np.ndarray, "b n h w"]:
+    """Stacks the first masks of every image; the others are empty."""
+    padded = np.full((len(logits), max_masks, *logits[0].shape[1:]), -1.0, np.float32)
+    for row, masks in zip(padded, logits, strict=True):
+        row[: len(masks)] = masks[:max_masks]
+    return padded
+
+
+def _embed_entities(
+    entities: Sequence[Sequence[str]], config: AlignmentConfig, encoder: TextEncoder
+) -> tuple[Float[np.ndarray, "b e d"], Bool[np.ndarray, "b e"]]:
+    """Embeds the entities of every image, padded with zero vectors."""
+    names = [name for row in entities for name in row]
+    vectors = encoder.embed(names) if names else np.zeros((0, 0), np.float32)
+    width = vectors.shape[1] if names else encoder.embed(["thing"]).shape[1]
+    padded = np.zeros((config.batch_size, config.max_entities, width), np.float32)
+    valid = np.zeros(padded.shape[:2], bool)
+    start = 0
+    for i, row in enumerate(entities):
+        padded[i, : len(row)] = vectors[start : start + len(row)]
+        valid[i, : len(row)] = True
+        start += len(row)
+    return padded, valid
