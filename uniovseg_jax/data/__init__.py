@@ -1,0 +1,1 @@
+"""Data: builders, sources, transforms and pipelines."""

@@ -1,0 +1,1 @@
+"""TensorFlow-Datasets builders, one package each; none of them needs TensorFlow."""
