@@ -1,0 +1,1 @@
+"""Rule tables between published checkpoints and this package's parameter names."""

@@ -1,0 +1,1 @@
+"""Weights: name-mapping rules and their engine, model directories."""
