@@ -26,13 +26,13 @@ def caption_records(source: Any, caption: str = "refined") -> Iterator[Record]:
     """Yields (image id, image, entities) of a source of captioned images.
 
     Args:
-      source: Random access to records with `image_id`, `image` and a caption.
+      source: Random access to records with `id`, `image` and captions.
       caption: Key of the caption to parse.
     """
     for index in range(len(source)):
         record = source[index]
         yield (
-            str(record["image_id"]),
+            str(record["id"]),
             np.asarray(record["image"]),
             parse_rules(record[caption]),
         )
