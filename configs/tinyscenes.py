@@ -1,0 +1,154 @@
+"""tinyscenes: the whole idea at a size that trains on a laptop's processor.
+
+Phases (each ends with a model directory `<workdir>/model`):
+  clip    contrastive CLIP on object-centric pictures with raw captions, from nothing
+  stage1  promptable masks on image-mask data; CLIP frozen
+  stage2  the feature adapter on mask-entity pairs found in captioned scenes; the rest frozen
+
+Run:   python scripts/train.py --config=configs/tinyscenes.py:clip --workdir=runs/clip
+       python scripts/train.py --config=configs/tinyscenes.py:stage1 --workdir=runs/stage1 \
+           --config.init=runs/clip/model
+       python scripts/train.py --config=configs/tinyscenes.py:stage2 --workdir=runs/stage2 \
+           --config.init=runs/stage1/model
+Tiny:  python scripts/train.py --config=configs/tinyscenes.py:stage1,tiny --workdir=runs/t
+       (ends within a minute on a processor; renders its own few scenes into `<workdir>/data`)
+
+Behind the phase, separated by commas: `tiny`, `seed=<n>` (world and training), `preset=<name>`.
+Without `--config.init`, stage1 and stage2 start from the weights that come with the package.
+Without `tiny`, data are rendered once into `runs/data/tinyscenes`.
+"""
+
+import pathlib
+
+import ml_collections
+
+from uniovseg_jax.models.presets import config_to_dict, get_preset
+
+_ASSETS = pathlib.Path(__file__).resolve().parent.parent / "uniovseg_jax" / "assets"
+_PHASES = ("clip", "stage1", "stage2")
+
+
+def get_config(arg: str = "clip") -> ml_collections.ConfigDict:
+    """Returns the configuration of a phase.
+
+    Args:
+      arg: Name of the phase, then options, such as `stage1,tiny,seed=3`.
+
+    Raises:
+      ValueError: If the phase or an option is unknown.
+    """
+    phase, *words = arg.split(",")
+    if phase not in _PHASES:
+        raise ValueError(f"Unknown phase {phase!r}; expected one of {', '.join(_PHASES)}.")
+    options = _parse_options(words)
+    seed = options["seed"]
+
+    config = ml_collections.ConfigDict()
+    config.phase = phase
+    config.seed = seed
+    config.num_devices = 0  # All of them.
+    config.init = ""  # Model directories, separated by commas.
+    config.ema_decay = 0.0
+    config.model = ml_collections.ConfigDict(config_to_dict(get_preset(options["preset"])))
+    config.data = ml_collections.ConfigDict(
+        {"directory": "runs/data/tinyscenes", "seed": seed, "sizes": "full"}
+    )
+    config.optimizer = ml_collections.ConfigDict(
+        {
+            "learning_rate": 1e-3,
+            "schedule": "cosine",
+            "warmup_steps": 0,
+            "milestones": (0.85, 0.95),  # Of multistep, as fractions of the run.
+            "gamma": 0.1,
+            "b1": 0.9,
+            "b2": 0.999,
+            "eps": 1e-8,
+            "weight_decay": 0.05,
+            "clip_norm": 1.0,
+            "no_decay": (),
+        }
+    )
+    config.checkpoint = ml_collections.ConfigDict({"every": 500, "keep": 2})
+    config.log = ml_collections.ConfigDict({"every": 20})
+    # `select` names the metric by which the best parameters are kept; empty: the last ones.
+    # With `patience`, training ends after that many evaluations without a better one.
+    config.evals = ml_collections.ConfigDict(
+        {"every": 500, "num_examples": 1000, "select": "", "patience": 0}
+    )
+    {"clip": _clip, "stage1": _stage1, "stage2": _stage2}[phase](config)
+    if options["tiny"]:
+        _make_tiny(config)
+    return config
+
+
+def _clip(config: ml_collections.ConfigDict) -> None:
+    config.batch_size = 128
+    config.total_steps = 4000
+    config.freeze = ()
+    config.ema_decay = 0.998
+    config.data.scale_range = (0.875, 1.125)
+    config.data.brightness = 0.15
+    config.optimizer.learning_rate = 1.5e-3
+    config.optimizer.warmup_steps = 80
+    config.optimizer.no_decay = (r".*/(bias|scale|gamma)", r".*/logit_scale")
+    config.evals.select = "retrieval"
+    config.evals.group_size = 100
+
+
+def _stage1(config: ml_collections.ConfigDict) -> None:
+    config.batch_size = 16
+    config.total_steps = 4000
+    config.init = str(_ASSETS / "tinyscenes_clip")
+    config.freeze = (r"clip/.*",)
+    config.data.max_instances = 16
+    config.data.area_range = (1e-4, 0.8)
+    config.data.points_per_side = 5
+    config.data.num_boxes = 16
+    config.data.scale_range = (0.8, 1.2)
+    config.data.brightness = 0.15
+    config.loss = ml_collections.ConfigDict({"num_points": 784})
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 50
+    config.evals.num_examples = 128
+
+
+def _stage2(config: ml_collections.ConfigDict) -> None:
+    config.batch_size = 512
+    config.total_steps = 600
+    config.init = str(_ASSETS / "tinyscenes_stage1")
+    config.freeze = (r"(clip|pixel_decoder|prompt_encoder|mask_decoder)/.*",)
+    config.data.pairs = ""  # A kept store of pairs; empty: they are made first.
+    config.data.caption = "refined"  # Or raw.
+    config.data.cost = "cosine"  # Or prob.
+    config.loss = ml_collections.ConfigDict({"name": "cosine"})  # Or contrastive.
+    config.optimizer.learning_rate = 3e-3
+    config.evals.num_examples = 1024
+
+
+def _make_tiny(config: ml_collections.ConfigDict) -> None:
+    config.data.directory = ""  # Below the working directory.
+    config.data.sizes = "tiny"
+    config.total_steps = {"clip": 12, "stage1": 8, "stage2": 40}[config.phase]
+    config.batch_size = {"clip": 32, "stage1": 4, "stage2": 64}[config.phase]
+    config.optimizer.warmup_steps = 2
+    config.checkpoint.every = config.total_steps // 2
+    config.evals.every = config.total_steps
+    config.evals.num_examples = 64
+    config.log.every = 2
+
+
+def _parse_options(words: list[str]) -> dict:
+    options = {"tiny": False, "seed": 0, "preset": "nano"}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key == "tiny" and value in ("", "true", "false"):
+            options["tiny"] = value != "false"
+        elif key == "seed" and value.isdecimal():
+            options["seed"] = int(value)
+        elif key == "preset" and value:
+            options["preset"] = value
+        else:
+            raise ValueError(
+                f"Unknown option {word!r}; expected tiny, seed=<number> or preset=<name>."
+            )
+    return options

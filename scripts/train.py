@@ -1,0 +1,33 @@
+"""Trains one phase.
+
+python scripts/train.py --config=configs/tinyscenes.py:stage1 --workdir=runs/stage1
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from uniovseg_jax.train.loop import train
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, a colon, and the phase with its options."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that the run writes.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    """Runs the training and prints one line at the end."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
+    try:
+        final = train(_CONFIG.value, _WORKDIR.value)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in final["metrics"].items())
+    print(f"Done after {final['step']} steps: {numbers}. Model: {_WORKDIR.value}/model")
+
+
+if __name__ == "__main__":
+    app.run(main)

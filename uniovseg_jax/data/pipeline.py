@@ -1,0 +1,109 @@
+"""Batches for the phases: shuffled, repeated without end, augmented, resumable.
+
+All randomness of an example comes from the seed and the example's position in the endless stream,
+so that threads, restarts and the number of devices do not change what is seen.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import grain.python as grain
+import ml_collections
+import numpy as np
+
+from uniovseg_jax import masks as masks_lib
+from uniovseg_jax.data import transforms
+
+Record = dict[str, Any]
+Example = dict[str, Any]
+
+# Batches made ahead of time, by as many threads: more would only wait in memory.
+_NUM_THREADS = 2
+_NUM_PREFETCHED = 4
+
+
+def make_batches(
+    source: Any, transform: Callable[[int, Any], Example], batch_size: int, seed: int
+) -> grain.IterDataset:
+    """Returns an endless dataset of batches; its iterator has `get_state` and `set_state`.
+
+    Args:
+      source: Anything with `len` and `[i]`.
+      transform: Maps an example's position in the endless stream and its record to arrays.
+      batch_size: Examples per batch; every batch is full.
+      seed: Decides the order, another one in every epoch.
+
+    Raises:
+      ValueError: If the source is empty.
+    """
+    if not len(source):
+        raise ValueError("The data source is empty; expected at least one example.")
+    dataset = grain.MapDataset.source(source).shuffle(seed=seed).repeat()
+    dataset = dataset.map_with_index(transform).batch(batch_size, drop_remainder=True)
+    options = grain.ReadOptions(num_threads=_NUM_THREADS, prefetch_buffer_size=_NUM_PREFETCHED)
+    return dataset.to_iter_dataset(options)
+
+
+def make_clip_transform(
+    config: ml_collections.ConfigDict, tokenize: Callable[[list[str]], np.ndarray], seed: int
+) -> Callable[[int, Record], Example]:
+    """Returns the transform of the phase `clip`: picture and caption.
+
+    Args:
+      config: `scale_range` and `brightness`.
+      tokenize: Maps texts to token ids.
+      seed: Of the augmentation.
+    """
+
+    def transform(position: int, record: Record) -> Example:
+        rng = np.random.default_rng((seed, 1, position))
+        image = np.asarray(record["image"])
+        image = transforms.jitter_scale(image, rng.uniform(*config.scale_range), rng)
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+        image = transforms.jitter_brightness(image, rng, config.brightness)
+        return {"image": image, "tokens": tokenize([record["caption"]])[0]}
+
+    return transform
+
+
+def make_stage1_transform(
+    config: ml_collections.ConfigDict, image_size: int, seed: int, augment: bool = True
+) -> Callable[[int, Record], Example]:
+    """Returns the transform of the phase `stage1`: image, masks, points and boxes.
+
+    Args:
+      config: `max_instances`, `area_range`, `points_per_side`, `num_boxes`, `scale_range` and
+        `brightness`.
+      image_size: Side of the network's input.
+      seed: Of augmentation and prompts.
+      augment: False leaves image and masks as they are; the prompts are drawn all the same.
+    """
+
+    def transform(position: int, record: Record) -> Example:
+        rng = np.random.default_rng((seed, 2, position))
+        image = np.asarray(record["image"])
+        masks = np.zeros((0, *image.shape[:2]), bool)
+        if record["masks"]:
+            masks = np.stack([masks_lib.rle_decode(mask) for mask in record["masks"]])
+        scale, offset, flip = 1.0, 0.0, False
+        if augment:
+            scale = rng.uniform(*config.scale_range)
+            offset, flip = rng.random(), bool(rng.random() < 0.5)
+            image = transforms.jitter_brightness(image, rng, config.brightness)
+        image, masks, content_wh = transforms.scale_and_crop(
+            image, masks, image_size, scale, offset, flip
+        )
+        masks, valid = transforms.choose_masks(masks, config.max_instances, config.area_range, rng)
+        boxes, box_index, box_valid = transforms.boxes_of_masks(masks, valid, config.num_boxes)
+        return {
+            "image": image,
+            "masks": masks,
+            "mask_valid": valid,
+            "points": transforms.jittered_points(config.points_per_side, content_wh, rng),
+            "boxes": boxes,
+            "box_index": box_index,
+            "box_valid": box_valid,
+        }
+
+    return transform

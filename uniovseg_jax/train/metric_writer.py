@@ -1,0 +1,57 @@
+"""Numbers of a run: JSON lines to compare runs by, TensorBoard to look at, timings apart."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+
+from tensorboardX import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+TIMINGS_FILE = "timings.jsonl"
+
+
+class MetricWriter:
+    """Appends to `metrics.jsonl`, `timings.jsonl` and TensorBoard files in `<workdir>`.
+
+    Metrics of a run are the same whenever it is repeated; timings never are, and so they have a
+    file of their own.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int):
+        """Opens the files of a run that stands at `step`; later lines are dropped as undone."""
+        workdir.mkdir(parents=True, exist_ok=True)
+        self._files = {}
+        for name in (METRICS_FILE, TIMINGS_FILE):
+            path = workdir / name
+            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+            path.write_text("".join(line for line in lines if _step_of(line) <= step))
+            self._files[name] = path.open("a")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes one line of metrics and the same numbers to TensorBoard."""
+        self._write(METRICS_FILE, step, metrics)
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+
+    def write_timings(self, step: int, timings: Mapping[str, float]) -> None:
+        """Writes one line of timings."""
+        self._write(TIMINGS_FILE, step, timings)
+
+    def close(self) -> None:
+        """Flushes and closes all files."""
+        for file in self._files.values():
+            file.close()
+        self._board.close()
+
+    def _write(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        line = {"step": step, **{key: float(value) for key, value in values.items()}}
+        self._files[name].write(json.dumps(line) + "\n")
+        self._files[name].flush()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # The torn last line of a run that was killed.
+        return float("inf")
