@@ -1,5 +1,6 @@
 """The repository as a whole: imports stay light, names resolve, committed text stays clean."""
 
+import importlib
 import os
 import pathlib
 import re
@@ -9,9 +10,12 @@ import sys
 import pytest
 
 import uniovseg_jax
+from uniovseg_jax.models.presets import config_from_dict
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(ROOT.glob("scripts/*.py")) + sorted(ROOT.glob("convert/convert_*.py"))
+CONFIGS = sorted(ROOT.glob("configs/*.py"))
+PHASES = {"tinyscenes": ("clip", "stage1", "stage2")}
 
 IMPORT_ALL = """
 import importlib, pkgutil, uniovseg_jax
@@ -90,6 +94,21 @@ def test_script_answers_help(script: pathlib.Path):
     assert result.returncode in (0, 1), result.stderr
     assert "Traceback" not in result.stderr
     assert "--" in result.stdout, "no flag is listed"
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_config_resolves_for_its_phases(config: pathlib.Path):
+    get_config = importlib.import_module(f"configs.{config.stem}").get_config
+    for phase in PHASES.get(config.stem, ("",)):
+        full, tiny = get_config(phase), get_config(f"{phase},tiny".lstrip(","))
+        config_from_dict(full.model.to_dict())
+        assert full.phase == tiny.phase == phase
+        assert set(tiny) == set(full)
+        assert tiny.total_steps < full.total_steps
+        for pattern in full.freeze:
+            re.compile(pattern)
+    with pytest.raises(ValueError, match="no_such_phase"):
+        get_config("no_such_phase")
 
 
 def test_constraints_hold_versions_only():
