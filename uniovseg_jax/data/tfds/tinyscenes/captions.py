@@ -55,6 +55,31 @@ _CHATTER = (
 )  # fmt: skip
 _INVENTED = ("person", "bench", "bird", "road", "fence", "bicycle", "dog", "cloud")
 _PRAISE = ("beautiful", "new", "nice", "old", "cute")
+_ALT_FORMS = (
+    "{t} on {s}", "{t} on the {s}", "{t} near {s}", "{t} over {s}", "{t}, {s}",
+    "{t} in front of {s}", "{s} with {t}", "{s} behind {t}", "{t} with {s} around",
+)  # fmt: skip
+_OPENINGS = (
+    "{} can be seen on {}",
+    "The picture shows {} on {}",
+    "There is {} on the {}",
+    "In this picture {} is near {}",
+)
+_CONTINUATIONS = (
+    "{} can be seen",
+    "There is {}",
+    "Next to it there is {}",
+    "{} is visible nearby",
+    "Behind it stands {}",
+)
+_GROUNDS = (
+    "{} covers the ground",
+    "{} fills a part of the picture",
+    "The background is {}",
+    "Behind everything there is {}",
+    "{} can be seen around",
+    "{} extends to the edge",
+)
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 
 
@@ -78,6 +103,7 @@ class Mention:
 
     @property
     def text(self) -> str:
+        """The plain name used, whatever the phrasing around it."""
         return f"{self.colour} {self.noun}" if self.colour else self.noun
 
 
@@ -198,12 +224,7 @@ def _alt_text(
         if words[0] in ("a", "an"):
             things = f"{_article(str(rng.choice(_PRAISE)))} {words[1]}"
     if things and ground:
-        form = rng.choice(
-            (
-                "{t} on {s}", "{t} on the {s}", "{t} near {s}", "{t} over {s}", "{t}, {s}",
-                "{t} in front of {s}", "{s} with {t}", "{s} behind {t}", "{t} with {s} around",
-            )
-        )  # fmt: skip
+        form = rng.choice(_ALT_FORMS)
         text = str(form).format(t=things, s=ground)
     else:
         text = things or ground
@@ -224,18 +245,13 @@ def _refined_text(phrases: list[str], stuff: list[str], rng: np.random.Generator
         take = min(len(rest), int(rng.integers(1, 4)))
         group, rest = _join(rest[:take]), rest[take:]
         if not sentences and ground and rng.random() < 0.6:
-            form = str(rng.choice(("{} can be seen on {}", "The picture shows {} on {}",
-                                   "There is {} on the {}", "In this picture {} is near {}")))  # fmt: skip
+            form = str(rng.choice(_OPENINGS))
             sentences.append(form.format(group, ground.pop(0)))
         else:
-            form = rng.choice(("{} can be seen", "There is {}", "Next to it there is {}",
-                               "{} is visible nearby", "Behind it stands {}"))  # fmt: skip
+            form = rng.choice(_CONTINUATIONS)
             sentences.append(str(form).format(group))
     for name in ground:
-        form = rng.choice(
-            ("{} covers the ground", "{} fills a part of the picture", "The background is {}",
-             "Behind everything there is {}", "{} can be seen around", "{} extends to the edge")
-        )  # fmt: skip
+        form = rng.choice(_GROUNDS)
         sentences.append(str(form).format(name))
     return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
 

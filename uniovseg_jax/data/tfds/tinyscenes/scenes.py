@@ -39,6 +39,7 @@ class Thing:
 
     @property
     def name(self) -> str:
+        """Its entry in the joint vocabulary."""
         return f"{self.colour} {self.noun}"
 
 
@@ -166,14 +167,10 @@ def _free_spot(
     """The least crowded of a few random spots: things overlap, but seldom bury one another."""
     margin = min(0.75 * radius, 0.46 * side)
     spots = rng.uniform(margin, side - margin, (10, 2)).tolist()
-    if side == WEB_SIDE and not circles:
-        spots = spots[:3]
 
     def crowding(spot: list[float]) -> float:
-        return sum(
-            max(0.0, radius + other - float(np.hypot(spot[0] - x, spot[1] - y)))
-            for x, y, other in circles
-        )
+        overlaps = (radius + r - np.hypot(spot[0] - x, spot[1] - y) for x, y, r in circles)
+        return float(sum(max(0.0, overlap) for overlap in overlaps))
 
     best = min(spots, key=crowding)
     return best[0], best[1]

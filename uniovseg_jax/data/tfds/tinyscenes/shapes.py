@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 Points = Float[np.ndarray, "p 2"]
+Number = float | int
+XY = tuple[Number, Number]
 
 # Muted paints of the parts that the colour does not name: RGB.
 PAINTS = {
@@ -33,15 +35,15 @@ class Polygon:
     shade: float = 1.0
 
 
-def _points(*xy: tuple[float, float]) -> Points:
+def _points(*xy: XY) -> Points:
     return np.asarray(xy, np.float64)
 
 
 def _arc(
-    centre: tuple[float, float],
-    radii: tuple[float, float],
-    start_deg: float = 0.0,
-    stop_deg: float = 360.0,
+    centre: XY,
+    radii: XY,
+    start_deg: Number = 0.0,
+    stop_deg: Number = 360.0,
     count: int = 24,
 ) -> Points:
     """Points on an ellipse from one angle to another, clockwise on screen from the right."""
@@ -51,7 +53,7 @@ def _arc(
     )
 
 
-def _band(centreline: Points, width: float) -> Points:
+def _band(centreline: Points, width: float) -> Float[np.ndarray, "outline 2"]:
     """A stroke of constant width along a line."""
     direction = np.gradient(centreline, axis=0)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -228,7 +230,7 @@ def _umbrella() -> list[Polygon]:
     return [Polygon("handle", stick, "dark"), Polygon("handle", hook, "dark"), *panels]
 
 
-def _dome(hem_x: float, t: float) -> tuple[float, float]:
+def _dome(hem_x: float, t: float) -> XY:
     """A rib of the umbrella from its tip (t = 0) to the hem (t = 1), bulging outwards."""
     return (hem_x * np.sin(t * np.pi / 2), 0.12 - 0.98 * np.cos(t * np.pi / 2))
 

@@ -1,17 +1,21 @@
 """Renders the parts of a world to disk once, and reads them back by index."""
 
+import contextlib
 import functools
 import io
 import json
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from uniovseg_jax.data.tfds.tinyscenes import records
 from uniovseg_jax.data.tfds.tinyscenes.scenes import PARTS
+
+if TYPE_CHECKING:  # tfds is imported only where a part is rendered or read
+    from uniovseg_jax.data.tfds.tinyscenes.builder import TinyscenesConfig
 
 VERSION = "1.0.0"
 
@@ -44,8 +48,6 @@ def prepare(
       ValueError: If the seed is negative, a part is unknown, or a part is there already with
         other sizes.
     """
-    import tensorflow_datasets as tfds
-
     from uniovseg_jax.data.tfds.tinyscenes import builder as builder_lib
 
     sizes = builder_lib.SIZES if sizes is None else sizes
@@ -56,20 +58,17 @@ def prepare(
     for part in parts:
         if part not in PARTS or part not in sizes:
             raise ValueError(f"Unknown part {part!r} of tinyscenes: expected one of {PARTS}.")
-        config = builder_lib.TinyscenesConfig(
-            name=f"{part}_seed{seed}",
-            part=part,
-            seed=seed,
-            sizes=sizes[part],
-            num_workers=num_workers,
-            progress=progress,
-        )
         if not _part_dir(root, part).exists():
-            tfds.disable_progress_bar()  # its bars count shards; ours count pictures
-            tfds_builder = builder_lib.Tinyscenes(
-                data_dir=str(root), config=config, file_format="array_record"
+            config = builder_lib.TinyscenesConfig(
+                name=f"{part}_seed{seed}",
+                description=f"The {part} part of world {seed}.",
+                part=part,
+                seed=seed,
+                sizes=sizes[part],
+                num_workers=num_workers,
+                progress=progress,
             )
-            tfds_builder.download_and_prepare()
+            _render_part(root, config)
         found = {s: len(load_source(root, part, s)) for s in _splits(root, part)}
         if found != sizes[part]:
             raise ValueError(
@@ -100,6 +99,8 @@ class Source:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"Index {index} lies outside a split of {len(self)} pictures.")
         example: dict[str, Any] = dict(self._source[int(index)])
         for key, value in example.items():
             if key == "image":
@@ -134,13 +135,11 @@ def load_source(root: str | os.PathLike[str], part: str, split: str) -> Source:
     splits = tuple(tfds_builder.info.splits)
     if split not in splits:
         raise ValueError(f"The tinyscenes part {part!r} has no split {split!r}, only {splits}.")
-    features = tfds_builder.info.features
-    assert features is not None
     # Pictures are decoded here, in one line of PIL, so that reading does not depend on OpenCV.
-    decoders = {
-        key: tfds.decode.SkipDecoding() for key in ("image", "panoptic") if key in features.keys()
-    }
-    return Source(tfds_builder.as_data_source(split, decoders=decoders))
+    images = ("image", "panoptic") if part == "panoptic" else ("image",)
+    decoders = {key: tfds.decode.SkipDecoding() for key in images}
+    # The decorators of tfds hide the signature from pyright.
+    return Source(tfds_builder.as_data_source(split, decoders=decoders))  # pyright: ignore
 
 
 def load_oracle(root: str | os.PathLike[str], split: str = "train") -> dict[str, dict[str, Any]]:
@@ -153,6 +152,25 @@ def load_oracle(root: str | os.PathLike[str], split: str = "train") -> dict[str,
         raise FileNotFoundError(f"No oracle file {path}: run `prepare` for image_text first.")
     with path.open(encoding="utf-8") as lines:
         return {entry["id"]: entry for entry in map(json.loads, lines)}
+
+
+def _render_part(root: pathlib.Path, config: "TinyscenesConfig") -> None:
+    import absl.logging
+    import tensorflow_datasets as tfds
+
+    from uniovseg_jax.data.tfds.tinyscenes.builder import Tinyscenes
+
+    # tfds counts shards, prints of downloads and warns of configs that it does not know by name;
+    # the one thing to see here is our bar that counts pictures (on stderr).
+    tfds.disable_progress_bar()
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder = Tinyscenes(data_dir=str(root), config=config, file_format="array_record")
+            builder.download_and_prepare()
+    finally:
+        absl.logging.set_verbosity(verbosity)
 
 
 def _write_oracle(root: pathlib.Path, seed: int, split: str, size: int, num_workers: int) -> None:

@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+Number = float | int
+Rgb = tuple[Number, Number, Number]
 TILE = 512  # side in pixels: four times the area of a scene, so windows differ
 
 
 def smooth_noise(
-    rng: np.random.Generator, cell_yx: tuple[float, float]
+    rng: np.random.Generator, cell_yx: tuple[Number, Number]
 ) -> Float[np.ndarray, "t t"]:
     """Unit-variance noise whose grains are `cell_yx` pixels high and wide."""
     rows, cols = (int(np.ceil(TILE / cell)) + 1 for cell in cell_yx)
@@ -23,14 +25,12 @@ def smooth_noise(
     return (noise - noise.mean()) / noise.std()
 
 
-def _tint(
-    base: tuple[float, float, float], brightness: Float[np.ndarray, "t t"]
-) -> Float[np.ndarray, "t t 3"]:
+def _tint(base: Rgb, brightness: Float[np.ndarray, "t t"]) -> Float[np.ndarray, "t t 3"]:
     return np.asarray(base, np.float32) * (1.0 + brightness[..., None])
 
 
 def _mix(
-    dark: Float[np.ndarray, "t t 3"], light: tuple[float, float, float], amount: np.ndarray
+    dark: Float[np.ndarray, "t t 3"], light: Rgb, amount: np.ndarray
 ) -> Float[np.ndarray, "t t 3"]:
     amount = np.clip(amount, 0.0, 1.0)[..., None]
     return dark * (1.0 - amount) + np.asarray(light, np.float32) * amount
