@@ -1,0 +1,296 @@
+"""Losses of the three phases.
+
+Stage 1 never builds the mask map of a point pass. A mask logit is a product of a mask embedding
+and the features f at a pixel, and every reading below (at a sampled point, the mean of 2 x 2
+pixels) is linear in the map, so the features are read first and multiplied afterwards; the result
+is the same. For that the candidates of the importance sampling are drawn once per image and
+decoder layer; each pair keeps its own most uncertain ones among them.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from uniovseg_jax.matching import match_many_to_many
+from uniovseg_jax.models.mask_decoder import DecoderOutput
+from uniovseg_jax.ops.grid_sample import grid_sample
+from uniovseg_jax.point_sampling import THRESHOLD, choose_points, sample_masks
+
+Sums = dict[str, Float[Array, ""]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage1LossConfig:
+    """Sampling and weights of the stage-1 loss.
+
+    Attributes:
+      num_points: Points per pair at which mask losses are taken.
+      oversample: Candidates per point.
+      importance: Share of the points that are the most uncertain candidates; the rest is uniform.
+      mask_weight: Weight of the cross-entropy.
+      dice_weight: Weight of the dice loss.
+      iou_weight: Weight of the quality loss; 0 without a quality head.
+    """
+
+    num_points: int = 12544
+    oversample: float = 3.0
+    importance: float = 0.75
+    mask_weight: float = 2.0
+    dice_weight: float = 1.0
+    iou_weight: float = 1.0
+
+    @property
+    def num_candidates(self) -> int:
+        """Uniform points among which each pair finds its uncertain ones."""
+        return int(self.oversample * self.num_points)
+
+    @property
+    def num_uncertain(self) -> int:
+        """Points of a pair that are its most uncertain candidates."""
+        return int(self.importance * self.num_points)
+
+    @property
+    def num_drawn(self) -> int:
+        """All points that are drawn: candidates and the uniform rest."""
+        return self.num_candidates + self.num_points - self.num_uncertain
+
+
+def matching_costs(
+    logits: Float[Array, "*lead p"], targets: Bool[Array, "n p"]
+) -> tuple[Float[Array, "*lead n"], Float[Array, "*lead n"]]:
+    """Returns mean cross-entropy and dice loss of every mask with every target, in float32.
+
+    Args:
+      logits: Coarse mask logits with flattened pixels (half the size of the stride-4 map).
+      targets: Binary targets at the same pixels.
+    """
+    logits, truth = logits.astype(jnp.float32), targets.astype(jnp.float32).T
+    probability = jax.nn.sigmoid(logits)
+    bce = jnp.mean(jax.nn.softplus(logits), axis=-1)[..., None]
+    bce -= jnp.matmul(logits, truth, precision="highest") / logits.shape[-1]
+    inter = jnp.matmul(probability, truth, precision="highest")
+    total = jnp.sum(probability, axis=-1)[..., None] + jnp.sum(truth, axis=0)
+    return bce, 1 - (2 * inter + 1) / (total + 1)
+
+
+def membership(
+    masks: Bool[Array, "n s s"], valid: Bool[Array, " n"], points: Float[Array, "q 2"]
+) -> Bool[Array, "q n"]:
+    """Returns which masks contain which points (x, y in pixels)."""
+    pixel = jnp.clip(jnp.floor(points).astype(jnp.int32), 0, masks.shape[-1] - 1)
+    return masks[:, pixel[:, 1], pixel[:, 0]].T & valid
+
+
+def point_losses(
+    logits: Float[Array, "*lead m"],
+    targets: Float[Array, "*lead m"],
+    chosen: Bool[Array, "*lead m"],
+) -> tuple[Float[Array, "*lead"], Float[Array, "*lead"]]:
+    """Returns mean cross-entropy and dice loss of each pair over its chosen points."""
+    weight = chosen.astype(jnp.float32)
+    bce = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits))) - logits * targets
+    bce = jnp.sum(bce * weight, axis=-1) / jnp.sum(weight, axis=-1)
+    probability = jax.nn.sigmoid(logits) * weight
+    inter = jnp.sum(probability * targets, axis=-1)
+    total = jnp.sum(probability, axis=-1) + jnp.sum(targets * weight, axis=-1)
+    return bce, 1 - (2 * inter + 1) / (total + 1)
+
+
+def smooth_l1(error: Float[Array, "*lead"]) -> Float[Array, "*lead"]:
+    """Huber's loss with a bend at 1, elementwise."""
+    size = jnp.abs(error)
+    return jnp.where(size < 1, 0.5 * size**2, size - 0.5)
+
+
+def match_points(
+    mask_embeds: Float[Array, "q k d"],
+    f: Float[Array, "h w d"],
+    masks: Bool[Array, "n s s"],
+    mask_valid: Bool[Array, " n"],
+    points: Float[Array, "q 2"],
+    config: Stage1LossConfig,
+) -> tuple[Int[Array, "q k"], Float[Array, "q k"]]:
+    """Matches the last layer's masks of one image's points to the ground truths under them.
+
+    Costs are taken on maps of half the stride-4 size (2 x 2 means of logits) against every eighth
+    pixel of the truth.
+
+    Returns:
+      Index of the truth, -1 for none, and 1 - dice loss of that match (0 for none).
+    """
+    h, w, d = f.shape
+    coarse = jnp.mean(f.astype(jnp.float32).reshape(h // 2, 2, w // 2, 2, d), axis=(1, 3))
+    embeds = mask_embeds.astype(jnp.float32)
+    logits = jnp.einsum("qkd,pd->qkp", embeds, coarse.reshape(-1, d), precision="highest")
+    stride = masks.shape[-1] // (w // 2)
+    truth = masks[:, ::stride, ::stride].reshape(masks.shape[0], -1)
+    bce, dice = matching_costs(logits, truth)
+    costs = config.mask_weight * bce + config.dice_weight * dice
+    targets = match_many_to_many(costs, membership(masks, mask_valid, points))
+    picked = jnp.take_along_axis(dice, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
+    return jax.lax.stop_gradient((targets, jnp.where(targets >= 0, 1 - picked, 0.0)))
+
+
+def box_quality(
+    mask_embeds: Float[Array, "b p d"], f: Float[Array, "b h w d"], targets: Bool[Array, "b p h w"]
+) -> Float[Array, "b p"]:
+    """Returns the soft dice ratio of whole stride-4 masks with their targets, no gradient."""
+    embeds, f = jax.lax.stop_gradient((mask_embeds, f))
+    probability = jax.nn.sigmoid(jnp.einsum("bpd,bhwd->bphw", embeds, f).astype(jnp.float32))
+    inter = jnp.sum(jnp.where(targets, probability, 0.0), axis=(2, 3))
+    total = jnp.sum(probability, axis=(2, 3)) + jnp.sum(targets, axis=(2, 3))
+    return (2 * inter + 1) / (total + 1)
+
+
+def stage1_loss(
+    point_output: DecoderOutput,
+    box_output: DecoderOutput,
+    f: Float[Array, "b h w d"],
+    batch: dict[str, Array],
+    keys: Key[Array, " b"],
+    config: Stage1LossConfig,
+) -> tuple[Float[Array, ""], Sums]:
+    """Mask, dice and quality losses of one point pass and one box pass over a global batch.
+
+    Points are matched on the last layer and keep that match on every layer; boxes are paired with
+    their own truth. Unmatched predictions take part in nothing.
+
+    Args:
+      point_output: Decoder output for `batch["points"]`.
+      box_output: Decoder output for `batch["boxes"]`.
+      f: The decoder's features at stride 4, of which mask logits are products.
+      batch: "masks" (b, n, s, s) bool, "mask_valid" (b, n) bool, "points" (b, q, 2) pixels,
+        "box_index" (b, r) int32 into the masks, "box_valid" (b, r) bool.
+      keys: One random key per image, so that the points do not depend on the batch around it.
+      config: Sampling and weights.
+
+    Returns:
+      The loss (sum over layers, each term divided by the pairs of its pass in the whole batch)
+      and its terms: "point_mask", "point_dice", "point_iou", "point_pairs", "point_quality" (mean
+      dice of the matches on the last layer), the same for "box".
+    """
+    masks, mask_valid = batch["masks"], batch["mask_valid"]
+    b, q, k, d = point_output.mask_embeds[-1].shape
+    match = jax.vmap(functools.partial(match_points, config=config))
+    targets, quality = match(
+        *jax.lax.stop_gradient((point_output.mask_embeds[-1], f)),
+        masks,
+        mask_valid,
+        batch["points"],
+    )
+    box_valid = batch["box_valid"] & jnp.take_along_axis(mask_valid, batch["box_index"], axis=1)
+    index = jnp.concatenate([targets.reshape(b, q * k), batch["box_index"]], axis=1)
+    valid = jnp.concatenate([targets.reshape(b, q * k) >= 0, box_valid], axis=1)
+    stride = masks.shape[-1] // f.shape[2]
+    of_truth = jax.nn.one_hot(index, masks.shape[1])
+    box_truth = jax.vmap(lambda m, i: m[i])(masks[:, :, ::stride, ::stride], batch["box_index"])
+
+    # One layer at a time, forward and backward: what a layer reads of the features is read anew
+    # for the gradient. Only the thresholds of the point choice are kept.
+    @functools.partial(
+        jax.checkpoint,
+        policy=jax.checkpoint_policies.save_only_these_names(THRESHOLD),
+    )
+    def layer(f, embeds, ious, number):
+        layer_keys = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+        points = jax.vmap(lambda key: jax.random.uniform(key, (config.num_drawn, 2)))(layer_keys)
+        features = grid_sample(f, points)
+        logits = jnp.einsum("bpd,bmd->bpm", embeds, features).astype(jnp.float32)
+        # Choosing rows by a product is several times faster than a gather on CPU.
+        truth = jnp.einsum(
+            "bpn,bnm->bpm", of_truth, jax.vmap(sample_masks)(masks, points), precision="highest"
+        )
+        chosen = choose_points(logits, config.num_candidates, config.num_uncertain)
+        bce, dice = point_losses(logits, truth, chosen)
+        box_goal = box_quality(embeds[:, q * k :], f, box_truth)
+        goal = jnp.concatenate([quality.reshape(b, q * k), box_goal], axis=1)
+        iou = smooth_l1(ious.astype(jnp.float32) - goal)
+        terms = jnp.where(valid, jnp.stack([bce, dice, iou, goal]), 0.0)
+        return jnp.sum(terms[..., : q * k], (1, 2)), jnp.sum(terms[..., q * k :], (1, 2))
+
+    def joined(of_points: Array, of_boxes: Array) -> Array:
+        shape = (b, -1, *of_points.shape[3:])
+        return jnp.concatenate([of_points.reshape(shape), of_boxes.reshape(shape)], axis=1)
+
+    sums = []
+    for number, outputs in enumerate(
+        zip(*_layers(point_output), *_layers(box_output), strict=True)
+    ):
+        point_embeds, point_ious, box_embeds, box_ious = outputs
+        embeds, ious = joined(point_embeds, box_embeds), joined(point_ious, box_ious)
+        sums.append(layer(f, embeds, ious, number))
+    loss, metrics = jnp.zeros(()), {}
+    for i, (name, of_pass) in enumerate((("point", valid[:, : q * k]), ("box", valid[:, q * k :]))):
+        pairs = jnp.sum(of_pass)
+        means = jnp.stack([both[i] for both in sums]) / jnp.maximum(pairs, 1)
+        mask, dice, iou, _ = jnp.sum(means, axis=0)
+        loss += config.mask_weight * mask + config.dice_weight * dice + config.iou_weight * iou
+        metrics |= {
+            f"{name}_mask": mask,
+            f"{name}_dice": dice,
+            f"{name}_iou": iou,
+            f"{name}_quality": means[-1, 3],
+            f"{name}_pairs": pairs.astype(jnp.float32),
+        }
+    return loss, metrics
+
+
+def _layers(output: DecoderOutput) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Returns embeddings and qualities per layer, zeros for a model without a quality head."""
+    embeds = output.mask_embeds
+    return embeds, output.pred_ious or tuple(jnp.zeros(x.shape[:3]) for x in embeds)
+
+
+def clip_loss(
+    image_embeds: Float[Array, "b e"],
+    text_embeds: Float[Array, "b e"],
+    logit_scale: Float[Array, ""],
+    same_text: Bool[Array, "b b"] | None = None,
+) -> Float[Array, ""]:
+    """Symmetric cross-entropy of a batch of image-text pairs.
+
+    Args:
+      image_embeds: L2-normalised.
+      text_embeds: L2-normalised.
+      logit_scale: Factor on cosines.
+      same_text: Which captions are the same; such pairs are no negatives of each other. None when
+        all differ.
+    """
+    logits = logit_scale * image_embeds.astype(jnp.float32) @ text_embeds.astype(jnp.float32).T
+    own = jnp.eye(len(logits), dtype=bool)
+    counted = None if same_text is None else own | ~same_text
+    of_images = jax.nn.logsumexp(logits, axis=1, where=counted)
+    of_texts = jax.nn.logsumexp(logits, axis=0, where=counted)
+    return jnp.mean((of_images + of_texts) / 2 - jnp.diagonal(logits))
+
+
+def alignment_cosine_loss(
+    adapted: Float[Array, "p e"], text: Float[Array, "p e"], valid: Bool[Array, " p"]
+) -> Float[Array, ""]:
+    """Mean of 1 - cosine over valid pairs of L2-normalised embeddings; 0 when there is none."""
+    cosine = jnp.sum(adapted.astype(jnp.float32) * text.astype(jnp.float32), axis=-1)
+    return jnp.sum(jnp.where(valid, 1 - cosine, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def alignment_contrastive_loss(
+    adapted: Float[Array, "p e"],
+    text: Float[Array, "p e"],
+    entity_ids: Int[Array, " p"],
+    logit_scale: Float[Array, ""],
+    valid: Bool[Array, " p"],
+) -> Float[Array, ""]:
+    """Cross-entropy of each region over the distinct entities of the batch.
+
+    An entity that occurs several times counts once, so that no region is pushed away from its own
+    name. Invalid pairs are neither regions nor entities.
+    """
+    logits = logit_scale * adapted.astype(jnp.float32) @ text.astype(jnp.float32).T
+    same = (entity_ids[:, None] == entity_ids[None, :]) & valid[None, :]
+    first = jnp.argmax(same, axis=1)
+    distinct = valid & (first == jnp.arange(len(first)))
+    log_total = jax.nn.logsumexp(logits, axis=1, where=distinct[None, :])
+    own = jnp.take_along_axis(logits, first[:, None], axis=1)[:, 0]
+    return jnp.sum(jnp.where(valid, log_total - own, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
