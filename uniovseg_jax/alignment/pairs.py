@@ -16,7 +16,7 @@ class ImageRegions:
     Attributes:
       image_id: Name of the image in its data set.
       entities: What the caption mentions.
-      masks: COCO run lengths per region, at the size of the network input.
+      masks: COCO run lengths per region, at the size of the image.
       scores: Predicted quality per region, 0..1.
       costs: Cost of every region and entity at every scale; the matching takes the mean over
         scales. Cosine costs lie in 0..2, probability costs in 0..1.

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from uniovseg_jax.alignment.pairs import ImageRegions
+from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.models.uniovseg import UniOVSeg
-from uniovseg_jax.ops.resize import resize_bilinear_numpy
 from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer
 from uniovseg_jax.vocabulary import TextEncoder
 from uniovseg_jax.weights.store import Pretrained
@@ -131,7 +131,7 @@ def generate_regions(
         results = compute(variables, images, masks, vectors, valid)
         if waiting is not None:
             yield from waiting.split()
-        waiting = _Batch(batch, proposals, results, side, config.max_masks)
+        waiting = _Batch(batch, [wh for _, wh in boxed], proposals, results, side, config.max_masks)
     if waiting is not None:
         yield from waiting.split()
 
@@ -141,6 +141,7 @@ class _Batch:
     """A batch whose results may still be in the making on the device."""
 
     records: Sequence[Record]
+    contents_wh: Sequence[tuple[int, int]]
     proposals: Sequence[Any]
     results: CostsAndVectors
     side: int
@@ -149,14 +150,16 @@ class _Batch:
     def split(self) -> Iterator[ImageRegions]:
         """Waits for the results and cuts the padding off."""
         costs, pooled = jax.device_get(self.results)
-        for i, (image_id, _, entities) in enumerate(self.records):
+        for i, (image_id, image, entities) in enumerate(self.records):
             logits = self.proposals[i].mask_logits[: self.max_masks]
             n, e = len(logits), len(entities)
-            full = resize_bilinear_numpy(logits, (self.side, self.side)) >= 0
+            full = FullSizeLogits(
+                logits, (self.side, self.side), self.contents_wh[i][::-1], image.shape[:2]
+            )
             yield ImageRegions(
                 image_id=image_id,
                 entities=tuple(entities),
-                masks=tuple(rle_encode(mask) for mask in full),
+                masks=tuple(rle_encode(full.mask(k) >= 0) for k in range(n)),
                 scores=np.asarray(self.proposals[i].ious[:n], np.float32),
                 costs=costs[i, :, :n, :e],
                 pooled={key: values[i, :n] for key, values in pooled.items()},

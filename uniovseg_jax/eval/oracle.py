@@ -37,6 +37,18 @@ class OracleImage:
     segments: list[Mapping[str, Any]]
     iou: Float[np.ndarray, "n m"]
 
+    @classmethod
+    def of_image(
+        cls, image: ImageRegions, pairs: np.ndarray, segments: list[Mapping[str, Any]]
+    ) -> "OracleImage":
+        """Measures the overlaps."""
+        iou = np.zeros((len(image.masks), len(segments)))
+        if iou.size:
+            regions = np.stack([rle_decode(mask) for mask in image.masks])
+            truths = np.stack([rle_decode(segment) for segment in segments])
+            iou = mask_iou_matrix(regions, truths)
+        return cls(image, pairs, segments, iou)
+
 
 def join_oracle(store: PairStore, oracle: Oracle) -> Iterator[OracleImage]:
     """Yields every image of a store with the overlaps of its regions with the true segments.
@@ -51,13 +63,7 @@ def join_oracle(store: PairStore, oracle: Oracle) -> Iterator[OracleImage]:
     for image, pairs in store.images():
         if image.image_id not in oracle:
             raise ValueError(f"The oracle has no image {image.image_id}; is it of another world?")
-        segments = list(oracle[image.image_id]["segments"])
-        iou = np.zeros((len(image.masks), len(segments)))
-        if iou.size:
-            regions = np.stack([rle_decode(mask) for mask in image.masks])
-            truths = np.stack([rle_decode(segment) for segment in segments])
-            iou = mask_iou_matrix(regions, truths)
-        yield OracleImage(image, pairs, segments, iou)
+        yield OracleImage.of_image(image, pairs, list(oracle[image.image_id]["segments"]))
 
 
 def count_correct_pairs(joined: OracleImage) -> tuple[int, int]:

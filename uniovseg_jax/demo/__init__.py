@@ -1,0 +1,1 @@
+"""The demonstration on tinyscenes: what it runs, what it measures, and the report it writes."""

@@ -1,0 +1,125 @@
+"""What all rows of an evaluation share: proposals and pooled vectors of images with a truth."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from uniovseg_jax.eval.panoptic import Segment
+from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.inference.segmenter import SegmenterConfig
+from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.proposals import letterbox, make_proposer
+from uniovseg_jax.weights.store import Pretrained
+
+# Things and regions of a scene, and some room; arrays of true masks are padded to this.
+_MAX_SEGMENTS = 16
+
+Pooled = dict[str, Float[np.ndarray, "n _"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedImage:
+    """One image with everything that all rows share.
+
+    Attributes:
+      image: RGB.
+      ids: True panoptic map, 0 is void.
+      segments: True segments; categories index `JOINT_NAMES`.
+      masks: Proposals.
+      scores: Their predicted quality.
+      pooled: Their pooled vectors.
+      true_pooled: Pooled vectors of the true segments, in the order of `segments`.
+    """
+
+    image: np.ndarray
+    ids: Int[np.ndarray, "h w"]
+    segments: tuple[Segment, ...]
+    masks: FullSizeLogits
+    scores: Float[np.ndarray, " n"]
+    pooled: Pooled
+    true_pooled: Pooled
+
+
+def prepare_images(
+    pretrained: Pretrained,
+    records: Sequence[dict[str, Any]],
+    config: SegmenterConfig,
+    batch_size: int = 8,
+) -> Iterator[PreparedImage]:
+    """Yields proposals and pooled vectors of panoptic records, in order.
+
+    Args:
+      pretrained: A model with the parts `clip` and `masks`.
+      records: `image`, `panoptic` and `segments_info` as COCO has them.
+      config: How proposals are made.
+      batch_size: Images per call of the device.
+    """
+    model, variables = pretrained.model, pretrained.variables
+    side = pretrained.config.image_size
+    propose = make_proposer(model, config.proposals)
+
+    def pool(
+        module: UniOVSeg,
+        images: UInt8[Array, "b s s 3"],
+        proposal_logits: Float[Array, "b n h w"],
+        true_logits: Float[Array, "b m s s"],
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        features = module.encode_image(images)
+        return (
+            module.pool_regions(features, proposal_logits),
+            module.pool_regions(features, true_logits),
+        )
+
+    compiled = jax.jit(lambda *inputs: model.apply(*inputs, method=pool))
+    for start in range(0, len(records), batch_size):
+        batch = [records[i] for i in range(start, min(start + batch_size, len(records)))]
+        boxed = [letterbox(record["image"], side) for record in batch]
+        # The last batch repeats its last image, so that one shape is compiled.
+        images = np.stack([image for image, _ in boxed + boxed[-1:] * (batch_size - len(batch))])
+        found = propose(variables, images)
+        count = max(1, max(len(proposals.ious) for proposals in found))
+        count = 1 << (count - 1).bit_length()
+        logits = np.full((batch_size, count, *found[0].mask_logits.shape[1:]), -1.0, np.float32)
+        truth = np.full((batch_size, _MAX_SEGMENTS, side, side), -1.0, np.float32)
+        for i, record in enumerate(batch):
+            logits[i, : len(found[i].ious)] = found[i].mask_logits
+            ids = _letterbox_ids(record["panoptic"], boxed[i][1], side)
+            for j, info in enumerate(record["segments_info"]):
+                truth[i, j][ids == info["id"]] = 1.0
+        pooled, true_pooled = jax.device_get(compiled(variables, images, logits, truth))
+        for i, record in enumerate(batch):
+            n, m = len(found[i].ious), len(record["segments_info"])
+            yield PreparedImage(
+                image=record["image"],
+                ids=record["panoptic"],
+                segments=tuple(
+                    Segment(s["id"], s["category_id"], s["area"], bool(s["iscrowd"]))
+                    for s in record["segments_info"]
+                ),
+                masks=FullSizeLogits(
+                    found[i].mask_logits,
+                    (side, side),
+                    boxed[i][1][::-1],
+                    record["image"].shape[:2],
+                ),
+                scores=found[i].ious,
+                # Copies, since a view would keep the padding of the whole batch alive.
+                pooled={key: values[i, :n].copy() for key, values in pooled.items()},
+                true_pooled={key: values[i, :m].copy() for key, values in true_pooled.items()},
+            )
+
+
+def _letterbox_ids(
+    ids: Int[np.ndarray, "h w"], content_wh: tuple[int, int], side: int
+) -> Int[np.ndarray, "s s"]:
+    """Returns the map at the place and size that its image has in the network input."""
+    width, height = content_wh
+    rows = (np.arange(height) + 0.5) * ids.shape[0] / height
+    columns = (np.arange(width) + 0.5) * ids.shape[1] / width
+    boxed = np.zeros((side, side), ids.dtype)
+    boxed[:height, :width] = ids[rows.astype(int)[:, None], columns.astype(int)]
+    return boxed
