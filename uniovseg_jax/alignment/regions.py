@@ -153,9 +153,8 @@ class _Batch:
         for i, (image_id, image, entities) in enumerate(self.records):
             logits = self.proposals[i].mask_logits[: self.max_masks]
             n, e = len(logits), len(entities)
-            full = FullSizeLogits(
-                logits, (self.side, self.side), self.contents_wh[i][::-1], image.shape[:2]
-            )
+            width, height = self.contents_wh[i]
+            full = FullSizeLogits(logits, (self.side, self.side), (height, width), image.shape[:2])
             yield ImageRegions(
                 image_id=image_id,
                 entities=tuple(entities),

@@ -88,13 +88,9 @@ class StoreWriter:
         """Writes what is left and lets the directory take its name."""
         if self._waiting:
             self._write_shard()
-        np.savez(
-            self._partial / _TARGETS,
-            entity=targets.entity,
-            names=np.array(targets.names, np.str_),
-            text=targets.text,
-            **{f"pooled/{k}": v for k, v in targets.pooled.items()},
-        )
+        arrays: dict[str, Any] = {f"pooled/{k}": v for k, v in targets.pooled.items()}
+        arrays |= {"entity": targets.entity, "text": targets.text}
+        np.savez(self._partial / _TARGETS, names=np.array(targets.names, np.str_), **arrays)
         manifest = {
             "format": FORMAT,
             "settings": self._settings,
@@ -109,7 +105,7 @@ class StoreWriter:
     def _write_shard(self) -> None:
         images = [image for image, _ in self._waiting]
         masks = [mask for image in images for mask in image.masks]
-        arrays = {
+        arrays: dict[str, Any] = {
             "image_ids": np.array([image.image_id for image in images], np.str_),
             "entity_counts": np.array([len(image.entities) for image in images], np.int32),
             "entities": np.array([e for image in images for e in image.entities], np.str_),

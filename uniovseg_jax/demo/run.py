@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-import ml_collections
 import numpy as np
 
 from uniovseg_jax.alignment.build import build_pairs, caption_records
@@ -27,7 +26,8 @@ from uniovseg_jax.train.loop import train
 from uniovseg_jax.vocabulary import TextEncoder
 from uniovseg_jax.weights.store import Pretrained, load_pretrained, params_sha256
 
-GetConfig = Callable[[str], ml_collections.ConfigDict]
+# Of `configs/tinyscenes.py`: options to an ml_collections.ConfigDict.
+GetConfig = Callable[[str], Any]
 
 # Rows of the table that train an adapter: targets, loss, and key in the report.
 _LOSSES = ("cosine", "contrastive")

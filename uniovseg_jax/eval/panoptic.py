@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 
 VOID_ID = 0
 
@@ -38,7 +38,7 @@ class PanopticScores:
       false_negative: Unmatched ground-truth segments per class.
     """
 
-    def __init__(self, is_thing: Sequence[bool]):
+    def __init__(self, is_thing: Sequence[bool] | Bool[np.ndarray, " t"]):
         self.is_thing = np.asarray(is_thing, bool)
         count = len(self.is_thing)
         self.iou_sum = np.zeros(count, np.float64)

@@ -1,7 +1,7 @@
 """What all rows of an evaluation share: proposals and pooled vectors of images with a truth."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -46,7 +46,7 @@ class PreparedImage:
 
 def prepare_images(
     pretrained: Pretrained,
-    records: Sequence[dict[str, Any]],
+    records: Any,
     config: SegmenterConfig,
     batch_size: int = 8,
 ) -> Iterator[PreparedImage]:
@@ -54,7 +54,7 @@ def prepare_images(
 
     Args:
       pretrained: A model with the parts `clip` and `masks`.
-      records: `image`, `panoptic` and `segments_info` as COCO has them.
+      records: Random access to `image`, `panoptic` and `segments_info` as COCO has them.
       config: How proposals are made.
       batch_size: Images per call of the device.
     """

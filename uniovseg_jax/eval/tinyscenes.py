@@ -75,9 +75,8 @@ class RowScorer:
             vocabulary: encoder.embed(vocabulary.names)
             for vocabulary in (NOUN_VOCABULARY, JOINT_VOCABULARY)
         }
-        self._scale = float(
-            pretrained.model.apply(pretrained.variables, method=UniOVSeg.logit_scale)
-        )
+        scale = pretrained.model.apply(pretrained.variables, method=UniOVSeg.logit_scale)
+        self._scale = float(np.asarray(scale))
         self._unseen = np.array([name in set(unseen) for name in JOINT_NAMES])
 
     def score(self, images: Sequence[PreparedImage], embed: EmbedPooled) -> "RowScores":
