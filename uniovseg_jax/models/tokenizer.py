@@ -92,7 +92,7 @@ class Tokenizer:
         """
         start, end = encoder.token_to_id(_START), encoder.token_to_id(_END)
         truncation = encoder.truncation
-        if truncation is None or start is None or end != start + 1:
+        if truncation is None or start is None or end is None or end != start + 1:
             raise ValueError(
                 f"The tokenizer must truncate and hold {_START} and {_END} as its last two ids."
             )
@@ -153,8 +153,9 @@ class Tokenizer:
         symbols = _byte_symbols()
         symbols += [symbol + _WORD_END for symbol in symbols]
         wanted = _CLIP_VOCAB_SIZE - 2 - len(symbols)
-        pairs = [tuple(line.split()) for line in merges[1 : wanted + 1]]
-        if len(pairs) < wanted or any(len(pair) != 2 for pair in pairs):
+        lines = [line.split() for line in merges[1 : wanted + 1]]
+        pairs = [(line[0], line[1]) for line in lines if len(line) == 2]
+        if len(pairs) < wanted:
             raise ValueError(f"Expected a header and at least {wanted} lines of two symbols each.")
         return _assemble(symbols, pairs, _CLIP_VOCAB_SIZE, context_length, unknown=None)
 

@@ -26,7 +26,7 @@ def depthwise_conv_grouped(
 def depthwise_conv_shifted(
     x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"]
 ) -> Float[Array, "b h w c"]:
-    """k * k shifted multiply-adds, which XLA fuses into one loop; do not differentiate it."""
+    """Sum of k * k shifted products, which XLA fuses into one loop; not to be differentiated."""
     k = kernel.shape[0]
     h, w = x.shape[1:3]
     padded = _pad(x, k)
