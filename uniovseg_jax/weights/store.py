@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from uniovseg_jax.models import presets, tokenizer, uniovseg
 
 FORMAT = 1
-PARTS = ("clip", "masks", "adapter")
+PARTS: tuple[uniovseg.Part, ...] = ("clip", "masks", "adapter")
 CONFIG_FILE = "config.json"
 PARAMS_FILE = "params.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
@@ -50,7 +50,7 @@ class Pretrained:
     config: presets.UniOVSegConfig
     variables: Any
     tokenizer: tokenizer.Tokenizer | None
-    parts: tuple[str, ...]
+    parts: tuple[uniovseg.Part, ...]
     metadata: dict[str, Any]
 
 
@@ -187,7 +187,7 @@ def _one_line(error: BaseException) -> str:
 
 def _check_parts(
     parts: Iterable[str], config: presets.UniOVSegConfig, where: str
-) -> tuple[str, ...]:
+) -> tuple[uniovseg.Part, ...]:
     """Returns the parts in their usual order."""
     given = list(parts)
     if not given or len(set(given)) != len(given) or not set(given) <= set(PARTS):
@@ -199,11 +199,11 @@ def _check_parts(
 
 def _read_config(
     folder: pathlib.Path,
-) -> tuple[presets.UniOVSegConfig, tuple[str, ...], dict[str, Any]]:
+) -> tuple[presets.UniOVSegConfig, tuple[uniovseg.Part, ...], dict[str, Any]]:
     path = _require(folder, CONFIG_FILE)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # Also what undecodable bytes raise.
+    except (ValueError, RecursionError) as error:  # Also what undecodable bytes raise.
         raise ValueError(f"{path} is no valid JSON: {_one_line(error)}") from error
     keys = {"format", "parts", "model", "metadata"}
     if not isinstance(document, dict) or set(document) != keys:
@@ -213,8 +213,9 @@ def _read_config(
     parts, metadata = document["parts"], document["metadata"]
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise ValueError(f"{path}: parts: expected a list of names.")
-    if not isinstance(metadata, dict):
-        raise ValueError(f"{path}: metadata: expected an object.")
+    for key in ("model", "metadata"):
+        if not isinstance(document[key], dict):
+            raise ValueError(f"{path}: {key}: expected an object.")
     try:
         config = presets.config_from_dict(document["model"])
     except ValueError as error:
@@ -223,7 +224,7 @@ def _read_config(
 
 
 def _expected_shapes(
-    config: presets.UniOVSegConfig, parts: tuple[str, ...], where: str
+    config: presets.UniOVSegConfig, parts: tuple[uniovseg.Part, ...], where: str
 ) -> dict[str, tuple[int, ...]]:
     try:
         abstract = uniovseg.abstract_variables(config, parts)
@@ -288,7 +289,7 @@ def _read_tensors(path: pathlib.Path, expected: Mapping[str, tuple[int, ...]]) -
         raise ValueError(f"{path} is no readable safetensors file: {_one_line(error)}") from error
     if complaints:
         raise ValueError("\n".join(complaints))
-    return traverse_util.unflatten_dict(leaves, sep="/")
+    return {"params": {}, "fixed": {}} | traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def _sync(path: pathlib.Path) -> None:
