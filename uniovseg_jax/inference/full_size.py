@@ -39,7 +39,7 @@ class FullSizeLogits:
     @classmethod
     def at_own_size(cls, mask_logits: Float[np.ndarray, "n h w"]) -> "FullSizeLogits":
         """Wraps logits that have the image's size already, such as true masks."""
-        hw = mask_logits.shape[1:]
+        hw = (mask_logits.shape[1], mask_logits.shape[2])
         return cls(mask_logits, hw, hw, hw)
 
     @functools.cached_property

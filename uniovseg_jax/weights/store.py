@@ -107,6 +107,8 @@ def save_pretrained(
             f"{target}: a tokenizer goes along with the part clip, and only with it; "
             f"the parts are {', '.join(parts)}."
         )
+    if text_tokenizer is not None:
+        _check_tokenizer(text_tokenizer, config, str(target))
     if target.exists() and not (target / CONFIG_FILE).is_file():
         if not target.is_dir() or any(target.iterdir()):
             raise ValueError(f"{target} exists and is no model directory; it is left as it is.")
@@ -167,10 +169,8 @@ def load_pretrained(directory: str | os.PathLike[str]) -> Pretrained:
     text_tokenizer = None
     if "clip" in parts:
         path = _require(folder, TOKENIZER_FILE)
-        try:
-            text_tokenizer = tokenizer.Tokenizer.from_file(path)
-        except Exception as error:  # The tokenizers library raises bare Exception.
-            raise ValueError(f"{path} is no readable tokenizer: {_one_line(error)}") from error
+        text_tokenizer = tokenizer.Tokenizer.from_file(path)
+        _check_tokenizer(text_tokenizer, config, str(path))
     return Pretrained(uniovseg.UniOVSeg(config), config, variables, text_tokenizer, parts, metadata)
 
 
@@ -195,6 +195,19 @@ def _check_parts(
     if "adapter" in given and config.adapter is None:
         raise ValueError(f"{where}: the part adapter is named, but the model has no adapter.")
     return tuple(part for part in PARTS if part in given)
+
+
+def _check_tokenizer(
+    text_tokenizer: tokenizer.Tokenizer, config: presets.UniOVSegConfig, where: str
+) -> None:
+    """The end token is the largest id, and other ids must have a row in the embedding."""
+    found = (text_tokenizer.vocab_size, text_tokenizer.context_length)
+    expected = (config.clip.vocab_size, config.clip.context_length)
+    if found != expected:
+        raise ValueError(
+            f"{where}: the tokenizer has {found[0]} ids and {found[1]} positions, but the text "
+            f"tower {expected[0]} and {expected[1]}."
+        )
 
 
 def _read_config(

@@ -1,0 +1,220 @@
+"""Masks for points and boxes, with segment-anything's habits."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+from numpy.typing import ArrayLike
+
+from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks
+from uniovseg_jax.models.prompt_encoder import PromptType, points_to_boxes
+from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
+from uniovseg_jax.proposals import letterbox
+from uniovseg_jax.weights.store import Pretrained
+
+# Prompts per call of the decoder; fewer are padded to a power of two.
+_LARGEST_BUCKET = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class _EncodedImage:
+    """An image on the device, and where it lies in the network input."""
+
+    features: ImageFeatures
+    memory: DecoderMemory
+    content_wh: tuple[int, int]
+    image_hw: tuple[int, int]
+
+
+class Predictor:
+    """Predicts masks for prompts on one image at a time.
+
+    Every point and every box is a prompt of its own: several points do not describe one object.
+
+    Args:
+      pretrained: A model with the parts `clip` and `masks`.
+    """
+
+    def __init__(self, pretrained: Pretrained):
+        if not {"clip", "masks"} <= set(pretrained.parts):
+            raise ValueError(
+                "Predicting masks needs a model with the parts clip and masks; "
+                f"this one has {', '.join(pretrained.parts)}."
+            )
+        model = pretrained.model
+        self._config = pretrained.config
+        self._variables = pretrained.variables
+        self._encode = jax.jit(lambda *inputs: model.apply(*inputs, method=_encode))
+        self._decode = jax.jit(
+            lambda *inputs, prompt_type: model.apply(
+                *inputs, prompt_type=prompt_type, method=_decode
+            ),
+            static_argnames="prompt_type",
+        )
+        self._image: _EncodedImage | None = None
+
+    def set_image(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Encodes an RGB image of any size; prompts then refer to it.
+
+        Raises:
+          ValueError: If it is no uint8 RGB image.
+        """
+        boxed, content_wh = letterbox(image, self._config.image_size)
+        features, memory = self._encode(self._variables, boxed[None])
+        height, width = image.shape[:2]
+        self._image = _EncodedImage(features, memory, content_wh, (height, width))
+
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        multimask_output: bool = True,
+    ) -> tuple[
+        Bool[np.ndarray, "q k h w"], Float[np.ndarray, "q k"], Float[np.ndarray, "q k h4 w4"]
+    ]:
+        """Predicts masks for points or for boxes.
+
+        Args:
+          point_coords: "q 2", x, y in pixels of the image, each point a prompt.
+          point_labels: "q", 1 for every point; a negative point (0) is refused.
+          box: "4" or "q 4", x0, y0, x1, y1 in pixels of the image; each box is a prompt.
+          multimask_output: All masks of a point (different granularities), or only the one of the
+            highest predicted quality. A box has one mask.
+
+        Returns:
+          Masks at the image's size, their predicted quality (0..1), and their logits at stride 4 of
+          the network input, where the image fills the top left.
+
+        Raises:
+          ValueError: If no image was set, prompts are malformed or outside the image, both kinds
+            are given, or a label is not 1.
+        """
+        if self._image is None:
+            raise ValueError("There is no image yet: call set_image first.")
+        if (point_coords is None) == (box is None):
+            raise ValueError("Give either points or boxes: each of them is a prompt of its own.")
+        if point_coords is not None:
+            points = _check_points(point_coords, point_labels, self._image.image_hw)
+            prompt_type = "point"
+            boxes = np.asarray(
+                points_to_boxes(jnp.asarray(self._to_input(points)), self._config.point_box_size)
+            )
+        else:
+            assert box is not None
+            prompt_type = "box"
+            boxes = _check_boxes(box, self._image.image_hw)
+            boxes = self._to_input(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+
+        logits, ious = self._run(boxes, prompt_type)
+        if not multimask_output:
+            best = ious.argmax(axis=1)[:, None]
+            ious = np.take_along_axis(ious, best, axis=1)
+            logits = np.take_along_axis(logits, best[..., None, None], axis=1)
+        side, image = self._config.image_size, self._image
+        width, height = image.content_wh
+        full = FullSizeLogits(
+            logits.reshape(-1, *logits.shape[2:]), (side, side), (height, width), image.image_hw
+        )
+        masks = np.empty((*logits.shape[:2], *image.image_hw), bool)
+        for index in range(len(full)):
+            masks.reshape(-1, *image.image_hw)[index] = full.mask(index) >= 0
+        return masks, ious, logits
+
+    def _to_input(self, points_xy: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
+        """Takes image coordinates to those of the network input.
+
+        The first and the last pixel of the long side keep to the input's, as in the point grid.
+        """
+        assert self._image is not None
+        longest = max(self._image.image_hw) - 1
+        scale = (self._config.image_size - 1) / longest if longest else 1.0
+        return (points_xy * scale).astype(np.float32)
+
+    def _run(
+        self, boxes: Float[np.ndarray, "q 4"], prompt_type: PromptType
+    ) -> tuple[Float[np.ndarray, "q k h w"], Float[np.ndarray, "q k"]]:
+        assert self._image is not None
+        results = []
+        for start in range(0, len(boxes), _LARGEST_BUCKET):
+            part = boxes[start : start + _LARGEST_BUCKET]
+            padded = np.zeros((1 << (len(part) - 1).bit_length(), 4), np.float32)
+            padded[: len(part)] = part
+            logits, ious = self._decode(
+                self._variables,
+                self._image.features,
+                self._image.memory,
+                padded[None],
+                prompt_type=prompt_type,
+            )
+            results.append((np.asarray(logits)[: len(part)], np.asarray(ious)[: len(part)]))
+        logits, ious = zip(*results, strict=True)
+        return np.concatenate(logits), np.concatenate(ious)
+
+
+def _encode(
+    model: UniOVSeg, images: UInt8[Array, "b h w 3"]
+) -> tuple[ImageFeatures, DecoderMemory]:
+    features = model.encode_image(images)
+    return features, model.prepare_masks(features)
+
+
+def _decode(
+    model: UniOVSeg,
+    features: ImageFeatures,
+    memory: DecoderMemory,
+    boxes: Float[Array, "1 q 4"],
+    prompt_type: PromptType,
+) -> tuple[Float[Array, "q k h w"], Float[Array, "q k"]]:
+    output = model.decode_masks(features, memory, boxes, prompt_type)
+    logits = compute_masks(output.mask_embeds[-1], memory.pixel_embeds)
+    if output.pred_ious:
+        return logits[0], output.pred_ious[-1][0]
+    # Without a quality head: the mean foreground probability.
+    inside = logits >= 0
+    total = jnp.where(inside, jax.nn.sigmoid(logits), 0).sum((-2, -1))
+    return logits[0], (total / jnp.maximum(inside.sum((-2, -1)), 1))[0]
+
+
+def _check_points(
+    coords: ArrayLike, labels: ArrayLike | None, image_hw: tuple[int, int]
+) -> Float[np.ndarray, "q 2"]:
+    coords = np.asarray(coords, np.float64)
+    if coords.ndim != 2 or coords.shape[1] != 2 or not len(coords):
+        raise ValueError(
+            f"point_coords: expected one row x, y per point, got shape {coords.shape}."
+        )
+    if labels is None or np.shape(labels) != (len(coords),):
+        raise ValueError(f"point_labels: expected {len(coords)} labels, one per point.")
+    if not (np.asarray(labels) == 1).all():
+        raise ValueError(
+            "point_labels: only 1 is possible; each point is a prompt of its own, so a negative "
+            "point (0) has nothing to be taken away from."
+        )
+    height, width = image_hw
+    for x, y in coords.tolist():
+        if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+            raise ValueError(
+                f"The point ({x:g}, {y:g}) is outside the image, whose pixels go from (0, 0) to "
+                f"({width - 1}, {height - 1})."
+            )
+    return coords
+
+
+def _check_boxes(boxes: ArrayLike, image_hw: tuple[int, int]) -> Float[np.ndarray, "q 4"]:
+    boxes = np.asarray(boxes, np.float64)
+    boxes = boxes[None] if boxes.ndim == 1 else boxes
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+        raise ValueError(f"box: expected x0, y0, x1, y1 per box, got shape {boxes.shape}.")
+    height, width = image_hw
+    for x0, y0, x1, y1 in boxes.tolist():
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ValueError(
+                f"The box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) is empty or outside the image of "
+                f"{width} x {height} pixels: expected 0 <= x0 < x1 <= {width} and "
+                f"0 <= y0 < y1 <= {height}."
+            )
+    return boxes
