@@ -9,6 +9,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tqdm
 from PIL import Image
 
 from uniovseg_jax.data.tfds.tinyscenes import records
@@ -77,7 +78,7 @@ def prepare(
             )
         if part == "image_text":
             for split, size in sizes[part].items():
-                _write_oracle(root, seed, split, size, num_workers)
+                _write_oracle(root, seed, split, size, num_workers, progress)
     return root
 
 
@@ -173,7 +174,9 @@ def _render_part(root: pathlib.Path, config: "TinyscenesConfig") -> None:
         absl.logging.set_verbosity(verbosity)
 
 
-def _write_oracle(root: pathlib.Path, seed: int, split: str, size: int, num_workers: int) -> None:
+def _write_oracle(
+    root: pathlib.Path, seed: int, split: str, size: int, num_workers: int, progress: bool
+) -> None:
     from uniovseg_jax.data.tfds.tinyscenes.builder import render_all
 
     path = _oracle_path(root, split)
@@ -182,7 +185,13 @@ def _write_oracle(root: pathlib.Path, seed: int, split: str, size: int, num_work
     render = functools.partial(records.make_oracle, seed, split)
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as lines:
-        for entry in render_all(render, size, num_workers):
+        for entry in tqdm.tqdm(
+            render_all(render, size, num_workers),
+            desc=f"writing the oracle of image_text {split}",
+            total=size,
+            unit="img",
+            disable=not progress,
+        ):
             lines.write(json.dumps(entry) + "\n")
     temporary.rename(path)
 
