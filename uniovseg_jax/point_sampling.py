@@ -56,7 +56,10 @@ def choose_points(
       num_uncertain: How many candidates of the smallest magnitude to choose.
     """
     uncertainty = jnp.abs(jax.lax.stop_gradient(logits))
-    threshold = checkpoint_name(
-        kth_smallest(uncertainty[..., :num_candidates], num_uncertain), THRESHOLD
-    )
+    candidates = uncertainty[..., :num_candidates]
+    last = kth_smallest(candidates, num_uncertain)
+    above = jnp.where(candidates > last, candidates, jnp.inf).min(axis=-1, keepdims=True)
+    # Halfway to the next candidate, so that logits that are computed again for the gradient, and
+    # come out with another rounding, fall on the same side.
+    threshold = checkpoint_name((last + above) / 2, THRESHOLD)
     return (uncertainty <= threshold) | (jnp.arange(logits.shape[-1]) >= num_candidates)
