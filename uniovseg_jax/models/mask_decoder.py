@@ -31,16 +31,16 @@ class DecoderMemory:
     """What the decoder needs to know of the images, computed once for all prompts.
 
     Attributes:
-      keys: Per layer, the projected keys of the level that it reads.
-      values: Per layer, the projected values.
+      keys: Per layer, the projected keys (b, h * w, heads, d / heads) of the level that it reads.
+      values: Per layer, the projected values, likewise.
       pixel_embeds: (b, S/4, S/4, d) float32; mask logits are products with it.
       level_pixel_embeds: `pixel_embeds` at the sizes of strides 32, 16, 8.
     """
 
-    keys: tuple[Float[Array, "b _ heads c"], ...]
-    values: tuple[Float[Array, "b _ heads c"], ...]
-    pixel_embeds: Float[Array, "b h w d"]
-    level_pixel_embeds: tuple[Float[Array, "b _ _ d"], ...]
+    keys: tuple[Any, ...]
+    values: tuple[Any, ...]
+    pixel_embeds: Any
+    level_pixel_embeds: tuple[Any, ...]
 
 
 @struct.dataclass
@@ -48,12 +48,12 @@ class DecoderOutput:
     """Predictions before the first layer and after each layer; the last entry is the result.
 
     Attributes:
-      mask_embeds: `compute_masks` turns an entry into mask logits.
-      pred_ious: Predicted quality of each mask in [0, 1]; empty without a quality head.
+      mask_embeds: Each (b, q, k, d); `compute_masks` turns an entry into mask logits.
+      pred_ious: Each (b, q, k) in [0, 1], the predicted quality; empty without a quality head.
     """
 
-    mask_embeds: tuple[Float[Array, "b q k d"], ...]
-    pred_ious: tuple[Float[Array, "b q k"], ...]
+    mask_embeds: tuple[Any, ...]
+    pred_ious: tuple[Any, ...]
 
 
 def compute_masks(

@@ -1,5 +1,7 @@
 """The pixel decoder: a deformable encoder over strides 32, 16, 8 and a pyramid down to stride 4."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -28,9 +30,10 @@ class PixelFeatures:
       fpn_features: (b, S/4, S/4, d), the pyramid's last map, before `mask_features`.
     """
 
-    mask_features: Float[Array, "b h w d"]
-    multi_scale_features: tuple[Float[Array, "b _ _ d"], ...]
-    fpn_features: Float[Array, "b h w d"]
+    # No shape types here and in other trees: JAX also builds them with shapes or shardings inside.
+    mask_features: Any
+    multi_scale_features: tuple[Any, ...]
+    fpn_features: Any
 
 
 class EncoderLayer(nn.Module):

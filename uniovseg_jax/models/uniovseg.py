@@ -1,5 +1,6 @@
 """The whole model: CLIP, pixel decoder, prompt encoder, mask decoder and adapter wired together."""
 
+import functools
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -27,11 +28,11 @@ class ImageFeatures:
 
     Attributes:
       trunk: CLIP's maps `res2` to `res5`.
-      pixel: The pixel decoder's maps.
+      pixel: The pixel decoder's maps, `PixelFeatures`.
     """
 
-    trunk: TrunkFeatures
-    pixel: PixelFeatures
+    trunk: dict[str, Any]
+    pixel: Any
 
 
 class UniOVSeg(nn.Module):
@@ -128,7 +129,7 @@ class UniOVSeg(nn.Module):
     def pool_regions(
         self, features: ImageFeatures | TrunkFeatures, mask_logits: Float[Array, "b n h w"]
     ) -> dict[str, Float[Array, "b n _"]]:
-        """Returns averages inside each mask: `clip` and one entry per source of the adapter.
+        """Returns averages inside each mask: `clip`, and for `pooled` adapters one per source.
 
         These are all that an adapter of mode `pooled` ever sees, so it can train from them alone.
 
@@ -137,7 +138,7 @@ class UniOVSeg(nn.Module):
         """
         maps = self._maps(features)
         pooled = {"clip": self._pool(maps["res5"], mask_logits)}
-        if self.config.adapter is not None:
+        if self.config.adapter is not None and self.config.adapter.mode == "pooled":
             self._check_sources(maps)
             for name in source_names(self.config.adapter):
                 pooled[name] = self._pool(maps[name], mask_logits)
@@ -169,13 +170,13 @@ class UniOVSeg(nn.Module):
         """Returns CLIP's factor on cosines, at most 100."""
         return self.clip.logit_scale()
 
-    def touch(self, parts: tuple[Part, ...]) -> None:
-        """Runs every module of the parts once on small zeros, so that all parameters exist."""
+    def touch(self, part: Part) -> None:
+        """Runs every module of a part once on small zeros, so that all parameters exist."""
         cfg = self.config
-        if "clip" in parts:
+        if part == "clip":
             tokens = jnp.zeros((1, cfg.clip.context_length), jnp.int32)
             self.clip(jnp.zeros((1, 32, 32, 3)), tokens)
-        if "masks" in parts:
+        elif part == "masks":
             trunk = {
                 name: jnp.zeros((1, side, side, width))
                 for (name, side), width in zip(
@@ -188,8 +189,8 @@ class UniOVSeg(nn.Module):
             memory = self.prepare_masks(features)
             for prompt_type in ("point", "box"):
                 self.decode_masks(features, memory, jnp.zeros((1, 1, 4)), prompt_type)
-        if "adapter" in parts:
-            self._adapter_mode()
+        else:
+            self._adapter_mode()  # Complains where there is none.
             widths = source_widths(cfg)
             self.adapter.from_pooled({name: jnp.zeros((1, w)) for name, w in widths.items()})
 
@@ -227,7 +228,7 @@ def init_variables(config: UniOVSegConfig, rng: Array, parts: tuple[Part, ...]) 
     Args:
       config: The model.
       rng: Key; a part's parameters do not depend on which other parts are drawn.
-      parts: Any of `clip`, `masks` (pixel decoder, prompt encoder, mask decoder) and `adapter`.
+      parts: Some of `clip`, `masks` (pixel decoder, prompt encoder, mask decoder) and `adapter`.
 
     Returns:
       Collections `params` and `fixed`, plain nested dicts of float32 arrays.
@@ -235,20 +236,27 @@ def init_variables(config: UniOVSegConfig, rng: Array, parts: tuple[Part, ...]) 
     Raises:
       ValueError: If a part is unknown, or the adapter is asked for and the model has none.
     """
-    # Under jit the forward pass, of which nothing is returned, is dropped by the compiler.
-    return jax.jit(lambda key: _init(config, key, parts))(rng)
+    variables: dict[str, Any] = {"params": {}, "fixed": {}}
+    for part in _check_parts(parts):
+        for kind, tree in _init_part(config, part, rng).items():
+            variables[kind].update(tree)
+    return variables
 
 
 def abstract_variables(config: UniOVSegConfig, parts: tuple[Part, ...]) -> dict[str, Any]:
     """Returns shapes and dtypes of `init_variables` without computing anything."""
-    return jax.eval_shape(lambda key: _init(config, key, parts), jax.random.key(0))
+    return jax.eval_shape(lambda key: init_variables(config, key, parts), jax.random.key(0))
 
 
-def _init(config: UniOVSegConfig, rng: Array, parts: tuple[Part, ...]) -> dict[str, Any]:
-    unknown = set(parts) - {"clip", "masks", "adapter"}
+# The compiler drops the forward pass, because nothing of it is returned. One program per part, so
+# that a process that asks for other combinations of parts compiles none of them twice.
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _init_part(config: UniOVSegConfig, part: Part, rng: Array) -> dict[str, Any]:
+    return dict(UniOVSeg(config).init(rng, part, method="touch"))
+
+
+def _check_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    unknown = sorted(set(parts) - {"clip", "masks", "adapter"})
     if unknown:
-        raise ValueError(
-            f"Unknown parts {', '.join(sorted(unknown))}; expected clip, masks, adapter."
-        )
-    variables = UniOVSeg(config).init(rng, tuple(parts), method="touch")
-    return {"params": {}, "fixed": {}} | dict(variables)
+        raise ValueError(f"Unknown parts {', '.join(unknown)}; expected clip, masks, adapter.")
+    return parts
