@@ -5,9 +5,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.inference.full_size import NetworkInput
 from uniovseg_jax.masks import box_from_mask, rle_encode
-from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer
+from uniovseg_jax.proposals import ProposalConfig, make_proposer
 from uniovseg_jax.weights.store import Pretrained
 
 
@@ -48,13 +48,9 @@ class AutomaticMaskGenerator:
         image) and `crop_box` (always the whole image). A mask that has no pixel at the image's size
         is left out.
         """
-        boxed, (width, height) = letterbox(image, self._side)
-        found = self._propose(self._variables, boxed[None])[0]
-        image_hw = (image.shape[0], image.shape[1])
-        full = FullSizeLogits(
-            found.mask_logits, (self._side, self._side), (height, width), image_hw
-        )
-        scale = max(1, max(image_hw) - 1) / (self._side - 1)
+        source = NetworkInput.from_image(image, self._side)
+        (found,) = self._propose(self._variables, source.pixels[None], [source.image_wh])
+        full = source.full_size(found.mask_logits)
         records = []
         for index in range(len(full)):
             mask = full.mask(index) >= 0
@@ -67,9 +63,9 @@ class AutomaticMaskGenerator:
                     "area": int(np.count_nonzero(mask)),
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "predicted_iou": float(found.ious[index]),
-                    "point_coords": [(found.points_xy[index] * scale).tolist()],
+                    "point_coords": [(found.points_xy[index] / source.scale).tolist()],
                     "stability_score": float(found.stability[index]),
-                    "crop_box": [0, 0, image_hw[1], image_hw[0]],
+                    "crop_box": [0, 0, *source.image_wh],
                 }
             )
         return records

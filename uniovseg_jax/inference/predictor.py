@@ -8,11 +8,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from numpy.typing import ArrayLike
 
-from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.inference.full_size import NetworkInput
 from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks
 from uniovseg_jax.models.prompt_encoder import PromptType, points_to_boxes
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
-from uniovseg_jax.proposals import letterbox
 from uniovseg_jax.weights.store import Pretrained
 
 # Prompts per call of the decoder; fewer are padded to a power of two.
@@ -21,12 +20,11 @@ _LARGEST_BUCKET = 64
 
 @dataclasses.dataclass(frozen=True)
 class _EncodedImage:
-    """An image on the device, and where it lies in the network input."""
+    """An image, and its features on the device."""
 
+    source: NetworkInput
     features: ImageFeatures
     memory: DecoderMemory
-    content_wh: tuple[int, int]
-    image_hw: tuple[int, int]
 
 
 class Predictor:
@@ -62,10 +60,8 @@ class Predictor:
         Raises:
           ValueError: If it is no uint8 RGB image.
         """
-        boxed, content_wh = letterbox(image, self._config.image_size)
-        features, memory = self._encode(self._variables, boxed[None])
-        height, width = image.shape[:2]
-        self._image = _EncodedImage(features, memory, content_wh, (height, width))
+        source = NetworkInput.from_image(image, self._config.image_size)
+        self._image = _EncodedImage(source, *self._encode(self._variables, source.pixels[None]))
 
     def predict(
         self,
@@ -97,42 +93,25 @@ class Predictor:
             raise ValueError("There is no image yet: call set_image first.")
         if (point_coords is None) == (box is None):
             raise ValueError("Give either points or boxes: each of them is a prompt of its own.")
+        source = self._image.source
         if point_coords is not None:
-            points = _check_points(point_coords, point_labels, self._image.image_hw)
-            prompt_type = "point"
-            boxes = np.asarray(
-                points_to_boxes(jnp.asarray(self._to_input(points)), self._config.point_box_size)
-            )
+            points = _check_points(point_coords, point_labels, source.image_hw) * source.scale
+            boxes = points_to_boxes(jnp.asarray(points, jnp.float32), self._config.point_box_size)
+            logits, ious = self._run(np.asarray(boxes), "point")
         else:
             assert box is not None
-            prompt_type = "box"
-            boxes = _check_boxes(box, self._image.image_hw)
-            boxes = self._to_input(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+            boxes = _check_boxes(box, source.image_hw) * source.scale
+            logits, ious = self._run(boxes.astype(np.float32), "box")
 
-        logits, ious = self._run(boxes, prompt_type)
         if not multimask_output:
             best = ious.argmax(axis=1)[:, None]
             ious = np.take_along_axis(ious, best, axis=1)
             logits = np.take_along_axis(logits, best[..., None, None], axis=1)
-        side, image = self._config.image_size, self._image
-        width, height = image.content_wh
-        full = FullSizeLogits(
-            logits.reshape(-1, *logits.shape[2:]), (side, side), (height, width), image.image_hw
-        )
-        masks = np.empty((*logits.shape[:2], *image.image_hw), bool)
+        full = source.full_size(logits.reshape(-1, *logits.shape[2:]))
+        masks = np.empty((len(full), *source.image_hw), bool)
         for index in range(len(full)):
-            masks.reshape(-1, *image.image_hw)[index] = full.mask(index) >= 0
-        return masks, ious, logits
-
-    def _to_input(self, points_xy: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-        """Takes image coordinates to those of the network input.
-
-        The first and the last pixel of the long side keep to the input's, as in the point grid.
-        """
-        assert self._image is not None
-        longest = max(self._image.image_hw) - 1
-        scale = (self._config.image_size - 1) / longest if longest else 1.0
-        return (points_xy * scale).astype(np.float32)
+            masks[index] = full.mask(index) >= 0
+        return masks.reshape(*logits.shape[:2], *source.image_hw), ious, logits
 
     def _run(
         self, boxes: Float[np.ndarray, "q 4"], prompt_type: PromptType

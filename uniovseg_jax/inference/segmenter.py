@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from scipy.special import softmax
 
-from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.inference.full_size import FullSizeLogits, NetworkInput
 from uniovseg_jax.inference.results import (
     TASKS,
     NamedMasks,
@@ -18,8 +18,8 @@ from uniovseg_jax.inference.results import (
     panoptic_result,
     semantic_result,
 )
-from uniovseg_jax.models.uniovseg import UniOVSeg
-from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer
+from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
+from uniovseg_jax.proposals import ProposalConfig, make_proposer
 from uniovseg_jax.vocabulary import TextEncoder, Vocabulary, class_cosines, parse_vocabulary
 from uniovseg_jax.weights.store import Pretrained
 
@@ -83,7 +83,7 @@ class OpenVocabularySegmenter:
         self.config = config or SegmenterConfig()
         self._pretrained = pretrained
         self._text_encoder = TextEncoder(pretrained, self.config.templates)
-        self._propose = make_proposer(pretrained.model, self.config.proposals)
+        self._proposer = make_proposer(pretrained.model, self.config.proposals)
         self._embed = _make_region_encoder(pretrained)
         scale = pretrained.model.apply(pretrained.variables, method=UniOVSeg.logit_scale)
         self._logit_scale = np.asarray(scale).item()
@@ -123,31 +123,29 @@ class OpenVocabularySegmenter:
 
     def propose(self, image: UInt8[np.ndarray, "h w 3"]) -> ImageProposals:
         """Finds masks and their embeddings; needs no vocabulary."""
-        side = self._pretrained.config.image_size
-        boxed, (width, height) = letterbox(image, side)
-        found = self._propose(self._pretrained.variables, boxed[None])[0]
-        image_hw = (image.shape[0], image.shape[1])
-        masks = FullSizeLogits(found.mask_logits, (side, side), (height, width), image_hw)
-        embeddings = self._embed(boxed, found.mask_logits)
-        return ImageProposals(masks, found.ious, embeddings)
+        source = NetworkInput.from_image(image, self._pretrained.config.image_size)
+        features = self._proposer.encode(self._pretrained.variables, source.pixels[None])
+        (found,) = self._proposer.propose_from(
+            self._pretrained.variables, features, [source.image_wh]
+        )
+        embeddings = self._embed(features, found.mask_logits)
+        return ImageProposals(source.full_size(found.mask_logits), found.ious, embeddings)
 
     def embed_masks(
         self, image: UInt8[np.ndarray, "h w 3"], masks: Bool[np.ndarray, "n h w"]
     ) -> ImageProposals:
         """Takes given masks of the image's size, such as true ones, in place of proposals."""
-        side = self._pretrained.config.image_size
-        boxed, (width, height) = letterbox(image, side)
+        source = NetworkInput.from_image(image, self._pretrained.config.image_size)
+        features = self._proposer.encode(self._pretrained.variables, source.pixels[None])
         logits = np.where(masks, np.float32(10), np.float32(-10))
-        image_hw = (image.shape[0], image.shape[1])
-        inside = FullSizeLogits(logits, image_hw, image_hw, (height, width))
-        boxed_logits = np.full((len(masks), side, side), -10, np.float32)
+        inside = FullSizeLogits(logits, source.image_hw, source.image_hw, source.content_hw)
+        padded = np.full((len(masks), *source.pixels.shape[:2]), -10, np.float32)
+        height, width = source.content_hw
         for index in range(len(masks)):
-            boxed_logits[index, :height, :width] = inside.mask(index)
-        return ImageProposals(
-            FullSizeLogits.at_own_size(logits),
-            np.ones(len(masks), np.float32),
-            self._embed(boxed, boxed_logits),
-        )
+            padded[index, :height, :width] = inside.mask(index)
+        scores = np.ones(len(masks), np.float32)
+        embeddings = self._embed(features, padded)
+        return ImageProposals(FullSizeLogits.at_own_size(logits), scores, embeddings)
 
     def segment_proposals(self, proposals: ImageProposals, task: Task) -> Segmentation:
         """Names and merges proposals by the vocabulary; cheap compared with `propose`."""
@@ -177,26 +175,23 @@ class OpenVocabularySegmenter:
 
 
 def _make_region_encoder(pretrained: Pretrained) -> Callable[..., Float[np.ndarray, "n e"]]:
-    """Returns `(letterboxed image, mask logits "n h w") -> unit vectors "n e"`."""
-    config, variables = pretrained.config, pretrained.variables
+    """Returns `(features of one image, mask logits "n h w") -> unit vectors "n e"`."""
     adapt = "adapter" in pretrained.parts
 
     def encode(
-        module: UniOVSeg, image: UInt8[Array, "h w 3"], mask_logits: Float[Array, "n h2 w2"]
+        module: UniOVSeg, features: ImageFeatures, mask_logits: Float[Array, "n h w"]
     ) -> Float[Array, "n e"]:
-        needs_pixel = adapt and config.adapter is not None and config.adapter.source != "clip"
-        encode_image = module.encode_image if needs_pixel else module.encode_trunk
-        return module.embed_regions(encode_image(image[None]), mask_logits[None], adapt)[0]
+        return module.embed_regions(features, mask_logits[None], adapt)[0]
 
     compiled = jax.jit(lambda *inputs: pretrained.model.apply(*inputs, method=encode))
 
     def embed(
-        image: UInt8[np.ndarray, "h w 3"], mask_logits: Float[np.ndarray, "n h2 w2"]
+        features: ImageFeatures, mask_logits: Float[np.ndarray, "n h w"]
     ) -> Float[np.ndarray, "n e"]:
         count = len(mask_logits)
         size = max(_SMALLEST_BUCKET, 1 << max(0, count - 1).bit_length())
         padded = np.full((size, *mask_logits.shape[1:]), -1.0, np.float32)
         padded[:count] = mask_logits
-        return np.asarray(compiled(variables, image, padded))[:count]
+        return np.asarray(compiled(pretrained.variables, features, padded))[:count]
 
     return embed

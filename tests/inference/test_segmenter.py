@@ -1,0 +1,136 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter, SegmenterConfig
+from uniovseg_jax.masks import rle_decode
+from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.proposals import ProposalConfig, letterbox
+from uniovseg_jax.weights.store import Pretrained
+
+# Random weights have no idea of quality, so nothing may be filtered by it.
+CONFIG = SegmenterConfig(
+    proposals=ProposalConfig(points_per_side=4, score_threshold=0.0),
+    object_threshold=0.0,
+    overlap_threshold=0.0,
+    templates="single",
+)
+WORDS = ["grass", "red ball|red sphere", "house"]
+
+
+@pytest.fixture(scope="module")
+def segmenter(pretrained):
+    segmenter = OpenVocabularySegmenter(pretrained, CONFIG)
+    segmenter.set_vocabulary(WORDS, stuff=["grass"])
+    return segmenter
+
+
+@pytest.fixture(scope="module")
+def proposals(segmenter, image):
+    return segmenter.propose(image)
+
+
+def test_proposals_come_with_unit_embeddings(proposals, image):
+    assert len(proposals.masks) > 0 and proposals.masks.image_hw == image.shape[:2]
+    np.testing.assert_allclose(np.linalg.norm(proposals.embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_embeddings_are_the_adapted_ones(pretrained, proposals, image):
+    boxed, _ = letterbox(image, 64)
+    model, logits = pretrained.model, jnp.asarray(proposals.masks.mask_logits)[None]
+    features = model.apply(pretrained.variables, jnp.asarray(boxed)[None], method="encode_image")
+    expected = model.apply(pretrained.variables, features, logits, True, method="embed_regions")
+    np.testing.assert_allclose(proposals.embeddings, expected[0], atol=1e-4)
+
+
+def test_a_model_without_an_adapter_uses_plain_embeddings(pretrained, image, proposals):
+    config = dataclasses.replace(pretrained.config, adapter=None)
+    params = {k: v for k, v in pretrained.variables["params"].items() if k != "adapter"}
+    variables = pretrained.variables | {"params": params}
+    plain = Pretrained(
+        UniOVSeg(config), config, variables, pretrained.tokenizer, ("clip", "masks"), {}
+    )
+    found = OpenVocabularySegmenter(plain, CONFIG).propose(image)
+    # A fresh adapter adds nothing.
+    np.testing.assert_allclose(found.embeddings, proposals.embeddings, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
+def test_results_have_the_images_size_and_agree_with_their_run_lengths(segmenter, image, task):
+    result = segmenter.segment(image, task)
+    assert result.label_map.shape == image.shape[:2] and result.segments
+    names = {word.split("|")[0] for word in WORDS}
+    for segment in result.segments:
+        mask = rle_decode(segment.rle)
+        x, y, w, h = segment.bbox
+        assert segment.name in names and segment.runner_up in names - {segment.name}
+        assert mask.sum() == segment.area == mask[y : y + h, x : x + w].sum()
+        assert 0 <= segment.score <= 1
+        if task != "instance":
+            np.testing.assert_array_equal(mask, result.label_map == segment.id)
+        else:
+            assert segment.is_thing
+
+
+def test_scores_are_the_softmax_of_scaled_best_cosines(segmenter, pretrained, proposals):
+    result = segmenter.segment_proposals(proposals, "panoptic")
+    names = segmenter._text_encoder.embed(["grass", "red ball", "red sphere", "house"])
+    cosines = proposals.embeddings @ names.T
+    per_class = np.stack([cosines[:, 0], cosines[:, 1:3].max(1), cosines[:, 3]], 1)
+    scale = np.exp(np.float64(pretrained.variables["params"]["clip"]["logit_scale"]))
+    probs = np.exp(min(scale, 100) * per_class)
+    probs /= probs.sum(1, keepdims=True)
+    for segment in result.segments:
+        column = [word.split("|")[0] for word in WORDS].index(segment.name)
+        assert np.isclose(probs[:, column], segment.score, atol=1e-4).any()
+
+
+def test_a_region_unlike_every_name_is_void(pretrained, image):
+    segmenter = OpenVocabularySegmenter(pretrained, CONFIG)
+    segmenter.set_vocabulary(WORDS, min_cosine=1.01)
+    for task in ("semantic", "panoptic", "instance"):
+        result = segmenter.segment(image, task)
+        assert not result.segments and not result.label_map.any()
+
+
+def test_no_surviving_proposal_gives_an_empty_result(pretrained, image):
+    strict = dataclasses.replace(
+        CONFIG, proposals=dataclasses.replace(CONFIG.proposals, score_threshold=1.0)
+    )
+    segmenter = OpenVocabularySegmenter(pretrained, strict)
+    segmenter.set_vocabulary("grass")
+    for task in ("semantic", "panoptic", "instance"):
+        assert not segmenter.segment(image, task).label_map.any()
+
+
+def test_given_masks_are_returned_at_their_own_size(segmenter, image):
+    masks = np.zeros((2, *image.shape[:2]), bool)
+    masks[0, :, :50] = masks[1, 20:40, 60:100] = True
+    result = segmenter.segment_proposals(segmenter.embed_masks(image, masks), "panoptic")
+    np.testing.assert_array_equal(result.label_map > 0, masks.any(0))
+
+
+def test_new_images_and_vocabularies_compile_nothing_anew(pretrained, image):
+    segmenter = OpenVocabularySegmenter(pretrained, CONFIG)
+    segmenter.set_vocabulary("grass,ball")
+    segmenter.segment(image)
+    events = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: events.append(event) if "backend_compile" in event else None
+    )
+    segmenter.set_vocabulary(["sand", "cube", "tree|bush"])
+    segmenter.segment(image[:, ::-1].copy())
+    assert not events
+
+
+def test_missing_vocabularies_parts_and_unknown_tasks_are_refused(pretrained, segmenter, image):
+    with pytest.raises(ValueError, match="call set_vocabulary first"):
+        OpenVocabularySegmenter(pretrained, CONFIG).segment(image)
+    with pytest.raises(ValueError, match="Unknown task 'objects'"):
+        segmenter.segment_proposals(segmenter.propose(image), "objects")
+    clip = Pretrained(pretrained.model, pretrained.config, {}, None, ("clip",), {})
+    with pytest.raises(ValueError, match="parts clip and masks; this one has clip"):
+        OpenVocabularySegmenter(clip)
