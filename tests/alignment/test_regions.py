@@ -1,7 +1,7 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from uniovseg_jax.proposals import ProposalConfig
 
 from uniovseg_jax.alignment.build import build_pairs
 from uniovseg_jax.alignment.regions import AlignmentConfig, generate_regions, make_region_costs
@@ -9,12 +9,13 @@ from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.models.presets import get_preset
 from uniovseg_jax.models.tokenizer import train_tokenizer
 from uniovseg_jax.models.uniovseg import UniOVSeg, init_variables
+from uniovseg_jax.proposals import ProposalConfig, make_proposer
 from uniovseg_jax.vocabulary import TextEncoder
 from uniovseg_jax.weights.store import Pretrained
 
 NAMES = ["grass", "red ball", "blue house"]
 # A random quality head says about one half everywhere.
-PROPOSALS = ProposalConfig(points_per_side=3, iou_threshold=0.0)
+PROPOSALS = ProposalConfig(points_per_side=3, score_threshold=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,8 @@ def _costs(pretrained, kind, entities, valid):
     masks = rng.normal(size=(2, 5, 16, 16)).astype(np.float32)
     compute = make_region_costs(pretrained.model, kind)
     images = np.stack(_images(2))
-    costs, pooled = compute(pretrained.variables, images, masks, entities, valid)
+    features = make_proposer(pretrained.model, PROPOSALS).encode(pretrained.variables, images)
+    costs, pooled = compute(pretrained.variables, features, images, masks, entities, valid)
     return images, masks, np.asarray(costs), jax.tree.map(np.asarray, pooled)
 
 
@@ -54,12 +56,11 @@ def test_costs_are_reverse_cosines_of_each_scales_region_embeddings(pretrained):
     assert costs.shape == (2, 2, 5, 4)
     assert set(pooled) == {"clip", "res2", "res3", "res4", "res5"}
     for scale, side in enumerate(pretrained.config.align_scales):
-        resized = np.asarray(
-            jax.image.resize(images.astype(np.float32), (2, side, side, 3), "linear")
-        )
+        shape = (2, side, side, 3)
+        resized = jax.image.resize(jnp.asarray(images, jnp.float32), shape, "linear")
         trunk = pretrained.model.apply(pretrained.variables, resized, method=UniOVSeg.encode_trunk)
         regions = pretrained.model.apply(
-            pretrained.variables, trunk, masks, False, method=UniOVSeg.embed_regions
+            pretrained.variables, trunk, jnp.asarray(masks), False, method=UniOVSeg.embed_regions
         )
         expected = 1 - np.einsum("bnd,bed->bne", np.asarray(regions), entities)
         np.testing.assert_allclose(costs[:, scale], expected, atol=1e-5)

@@ -45,7 +45,7 @@ def test_a_page_is_closed_and_needs_nothing_from_outside():
     assert not checker.open
     assert checker.addresses and all(a.startswith("data:image/") for a in checker.addresses)
     assert "<script>" in "".join(checker.text) and "<script>" not in page
-    assert "http" not in page
+    assert "://" not in page
 
 
 def test_a_chart_leaves_out_what_is_not_finite_and_bears_flat_or_empty_curves():

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from uniovseg_jax.alignment.pairs import ImageRegions
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.masks import rle_encode
-from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer
 from uniovseg_jax.vocabulary import TextEncoder
 from uniovseg_jax.weights.store import Pretrained
@@ -48,23 +48,23 @@ CostsAndVectors = tuple[Float[Array, "b s n e"], dict[str, Float[Array, "b n _"]
 def make_region_costs(
     model: UniOVSeg, cost: Literal["cosine", "prob"]
 ) -> Callable[..., CostsAndVectors]:
-    """Returns `(variables, images, mask_logits, entities, entity_valid) -> (costs, pooled)`.
+    """Returns `(variables, features, images, masks, entities, entity_valid) -> (costs, pooled)`.
 
-    The images (uint8 "b S S 3", letterboxed) go through the whole encoder once; at the other
-    scales of the model's `align_scales` only through the CLIP trunk. `mask_logits` is
-    "b n h w", `entities` are unit vectors "b e d"; padded entities do not take part in softmax.
+    `features` are those of `encode_image` for the letterboxed `images` (uint8 "b S S 3"); the other
+    scales of the model's `align_scales` go through the CLIP trunk only. `masks` are logits
+    "b n h w", `entities` unit vectors "b e d"; padded entities do not take part in the softmax.
     `pooled` holds the main scale's vectors, as `UniOVSeg.pool_regions` gives them.
     """
 
     def region_costs(
         module: UniOVSeg,
+        features: ImageFeatures,
         images: UInt8[Array, "b S S 3"],
         mask_logits: Float[Array, "b n h w"],
         entities: Float[Array, "b e d"],
         entity_valid: Bool[Array, "b e"],
     ) -> CostsAndVectors:
         config = module.config
-        features = module.encode_image(images)
         pooled = module.pool_regions(features, mask_logits)
         costs = []
         for side in config.align_scales:
@@ -109,8 +109,8 @@ def generate_regions(
       ValueError: If an image has more entities than the configuration allows.
     """
     model, variables = pretrained.model, pretrained.variables
-    side = pretrained.config.image_size
-    propose = make_proposer(model, config.proposals)
+    side, width = pretrained.config.image_size, pretrained.config.clip.embed_dim
+    proposer = make_proposer(model, config.proposals)
     compute = make_region_costs(model, config.cost)
 
     waiting: _Batch | None = None
@@ -125,10 +125,13 @@ def generate_regions(
         # The last batch repeats its last image, so that one shape is compiled.
         boxed += boxed[-1:] * (config.batch_size - len(batch))
         images = np.stack([image for image, _ in boxed])
-        proposals = propose(variables, images)
+        sizes = [(image.shape[1], image.shape[0]) for _, image, _ in batch]
+        sizes += sizes[-1:] * (config.batch_size - len(batch))
+        features = proposer.encode(variables, images)
+        proposals = proposer.propose_from(variables, features, sizes)
         masks = _pad_masks([p.mask_logits for p in proposals], config.max_masks)
-        vectors, valid = _embed_entities([e for _, _, e in batch], config, encoder)
-        results = compute(variables, images, masks, vectors, valid)
+        vectors, valid = _embed_entities([e for _, _, e in batch], config, encoder, width)
+        results = compute(variables, features, images, masks, vectors, valid)
         if waiting is not None:
             yield from waiting.split()
         waiting = _Batch(batch, [wh for _, wh in boxed], proposals, results, side, config.max_masks)
@@ -187,17 +190,13 @@ def _pad_masks(
 
 
 def _embed_entities(
-    entities: Sequence[Sequence[str]], config: AlignmentConfig, encoder: TextEncoder
+    entities: Sequence[Sequence[str]], config: AlignmentConfig, encoder: TextEncoder, width: int
 ) -> tuple[Float[np.ndarray, "b e d"], Bool[np.ndarray, "b e"]]:
-    """Embeds the entities of every image, padded with zero vectors."""
-    names = [name for row in entities for name in row]
-    vectors = encoder.embed(names) if names else np.zeros((0, 0), np.float32)
-    width = vectors.shape[1] if names else encoder.embed(["thing"]).shape[1]
+    """Embeds the entities of every image as vectors of `width`, padded with zeros."""
     padded = np.zeros((config.batch_size, config.max_entities, width), np.float32)
     valid = np.zeros(padded.shape[:2], bool)
-    start = 0
     for i, row in enumerate(entities):
-        padded[i, : len(row)] = vectors[start : start + len(row)]
-        valid[i, : len(row)] = True
-        start += len(row)
+        if row:
+            padded[i, : len(row)] = encoder.embed(row)
+            valid[i, : len(row)] = True
     return padded, valid

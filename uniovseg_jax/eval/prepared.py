@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.inference.segmenter import SegmenterConfig
-from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.proposals import letterbox, make_proposer
 from uniovseg_jax.weights.store import Pretrained
 
@@ -60,15 +60,14 @@ def prepare_images(
     """
     model, variables = pretrained.model, pretrained.variables
     side = pretrained.config.image_size
-    propose = make_proposer(model, config.proposals)
+    proposer = make_proposer(model, config.proposals)
 
     def pool(
         module: UniOVSeg,
-        images: UInt8[Array, "b s s 3"],
+        features: ImageFeatures,
         proposal_logits: Float[Array, "b n h w"],
         true_logits: Float[Array, "b m s s"],
     ) -> tuple[dict[str, Array], dict[str, Array]]:
-        features = module.encode_image(images)
         return (
             module.pool_regions(features, proposal_logits),
             module.pool_regions(features, true_logits),
@@ -80,7 +79,10 @@ def prepare_images(
         boxed = [letterbox(record["image"], side) for record in batch]
         # The last batch repeats its last image, so that one shape is compiled.
         images = np.stack([image for image, _ in boxed + boxed[-1:] * (batch_size - len(batch))])
-        found = propose(variables, images)
+        sizes = [(record["image"].shape[1], record["image"].shape[0]) for record in batch]
+        sizes += sizes[-1:] * (batch_size - len(batch))
+        features = proposer.encode(variables, images)
+        found = proposer.propose_from(variables, features, sizes)
         count = max(1, max(len(proposals.ious) for proposals in found))
         count = 1 << (count - 1).bit_length()
         logits = np.full((batch_size, count, *found[0].mask_logits.shape[1:]), -1.0, np.float32)
@@ -90,7 +92,7 @@ def prepare_images(
             ids = _letterbox_ids(record["panoptic"], boxed[i][1], side)
             for j, info in enumerate(record["segments_info"]):
                 truth[i, j][ids == info["id"]] = 1.0
-        pooled, true_pooled = jax.device_get(compiled(variables, images, logits, truth))
+        pooled, true_pooled = jax.device_get(compiled(variables, features, logits, truth))
         for i, record in enumerate(batch):
             n, m = len(found[i].ious), len(record["segments_info"])
             yield PreparedImage(
