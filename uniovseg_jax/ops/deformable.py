@@ -1,43 +1,239 @@
-"""Multi-scale deformable sampling: every query gathers a few weighted samples of every level."""
+"""Multi-scale deformable sampling: every query gathers a few weighted samples of every level.
 
+Source: Zhu et al., Deformable DETR (arXiv 2010.04159), equation 3.
+"""
+
+import functools
+import math
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from uniovseg_jax.ops.platform import by_platform
+
+SpatialShapes = tuple[tuple[int, int], ...]
+
+# Queries per step of the CPU form: its gathered rows then stay in cache.
+_FORWARD_CHUNK = 256
+_BACKWARD_CHUNK = 1024
+
 
 def _corners(
-    sampling_locations: Float[Array, "*n levels points 2"],
-    spatial_shapes: tuple[tuple[int, int], ...],
-) -> tuple[Int[Array, "*n levels points 4"], Float[Array, "*n levels points 4"]]:
-    """Returns rows of the flattened levels and bilinear weights (0 outside the level)."""
+    sampling_locations: Float[Array, "*n levels points 2"], spatial_shapes: SpatialShapes
+) -> tuple[
+    Int[Array, "*n levels points 4"],
+    Float[Array, "*n levels points 4"],
+    Float[Array, "*n levels points 4 2"],
+]:
+    """Returns the four neighbours of every sample: row of the flattened levels, weight, slope.
+
+    A neighbour outside its level has weight and slope 0 and a row inside. The slope is the
+    derivative of the weight by the location's x and y.
+    """
     hw = np.array(spatial_shapes)
     height, width = hw[:, 0, None], hw[:, 1, None]
-    start = np.concatenate([[0], np.cumsum(hw[:, 0] * hw[:, 1])[:-1]])[:, None, None]
+    start = np.concatenate([[0], np.cumsum(hw.prod(1))[:-1]])[:, None, None]
     u = sampling_locations[..., 0].astype(jnp.float32) * width - 0.5
     v = sampling_locations[..., 1].astype(jnp.float32) * height - 0.5
-    column = jnp.floor(u)[..., None] + np.array([0.0, 1.0, 0.0, 1.0], np.float32)
-    row = jnp.floor(v)[..., None] + np.array([0.0, 0.0, 1.0, 1.0], np.float32)
-    weight = (1 - jnp.abs(u[..., None] - column)) * (1 - jnp.abs(v[..., None] - row))
+    right = np.array([0, 1, 0, 1], np.float32)
+    below = np.array([0, 0, 1, 1], np.float32)
+    column, row = jnp.floor(u)[..., None] + right, jnp.floor(v)[..., None] + below
+    weight_u, weight_v = 1 - jnp.abs(u[..., None] - column), 1 - jnp.abs(v[..., None] - row)
     height, width = height[..., None], width[..., None]
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     index = jnp.clip(row, 0, height - 1).astype(jnp.int32) * width
-    index = index + jnp.clip(column, 0, width - 1).astype(jnp.int32) + start
-    return index.astype(jnp.int32), jnp.where(inside, weight, 0.0)
+    index += jnp.clip(column, 0, width - 1).astype(jnp.int32) + start
+    slope = jnp.stack([(2 * right - 1) * weight_v * width, (2 * below - 1) * weight_u * height], -1)
+    return (
+        index.astype(jnp.int32),
+        jnp.where(inside, weight_u * weight_v, 0.0),
+        jnp.where(inside[..., None], slope, 0.0),
+    )
 
 
+def deformable_sampling_gather(
+    value: Float[Array, "b l heads c"],
+    sampling_locations: Float[Array, "b q heads levels points 2"],
+    attention_weights: Float[Array, "b q heads levels points"],
+    spatial_shapes: SpatialShapes,
+) -> Float[Array, "b q heads c"]:
+    """`deformable_sampling` as one gather of all rows and one product: for accelerators."""
+    b, _, heads, c = value.shape
+    q = sampling_locations.shape[1]
+    index, weight, _ = _corners(sampling_locations, spatial_shapes)
+    weight = weight * attention_weights[..., None]
+    index = jnp.moveaxis(index, 2, 1).reshape(b, heads, -1, 1)
+    weight = jnp.moveaxis(weight, 2, 1).reshape(b, heads, q, -1)
+    rows = jnp.take_along_axis(jnp.moveaxis(value, 2, 1), index, axis=2)
+    rows = rows.reshape(b, heads, q, -1, c).astype(jnp.float32)
+    return jnp.einsum("bhqkc,bhqk->bqhc", rows, weight).astype(value.dtype)
+
+
+def _chunked(x: Array, size: int) -> Array:
+    """Cuts the queries: (b, q, heads, ...) -> (heads, q / size, b, size, ...)."""
+    b, q = x.shape[:2]
+    x = x.reshape(b, q // size, size, *x.shape[2:])
+    return jnp.moveaxis(x, (3, 1), (0, 1))
+
+
+def _unchunked(x: Array) -> Array:
+    """The inverse of `_chunked`."""
+    x = jnp.moveaxis(x, (0, 1), (3, 1))
+    return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+
+def _chunk_size(num_queries: int, limit: int) -> int:
+    """The largest divisor of `num_queries` up to `limit`."""
+    return max(size for size in range(1, limit + 1) if num_queries % size == 0)
+
+
+def _rows(value: Float[Array, "b l c"], index: Int[Array, "b q"]) -> Float[Array, "b q c"]:
+    return jnp.take_along_axis(value, index[..., None], axis=1)
+
+
+def deformable_sampling_chunked(
+    value: Float[Array, "b l heads c"],
+    sampling_locations: Float[Array, "b q heads levels points 2"],
+    attention_weights: Float[Array, "b q heads levels points"],
+    spatial_shapes: SpatialShapes,
+) -> Float[Array, "b q heads c"]:
+    """`deformable_sampling` head by head and some queries at a time: for CPU.
+
+    The gathers of a chunk are unrolled so that XLA fuses them with the weighted sum; not to be
+    differentiated.
+    """
+    size = _chunk_size(sampling_locations.shape[1], _FORWARD_CHUNK)
+
+    def sample_head(head: tuple[Array, Array, Array]) -> Array:
+        rows_of_head, all_locations, all_weights = head
+
+        def sample_chunk(chunk: tuple[Array, Array]) -> Array:
+            locations, weights = chunk
+            index, weight, _ = _corners(locations, spatial_shapes)
+            index = index.reshape(*index.shape[:2], -1)
+            weight = (weight * weights[..., None]).reshape(index.shape)
+            total = jnp.zeros((*index.shape[:2], value.shape[-1]), jnp.float32)
+            for k in range(index.shape[-1]):
+                total += _rows(rows_of_head, index[..., k]) * weight[..., k, None]
+            return total
+
+        return jax.lax.map(sample_chunk, (all_locations, all_weights))
+
+    heads = (
+        jnp.moveaxis(value, 2, 0).astype(jnp.float32),
+        _chunked(sampling_locations, size),
+        _chunked(attention_weights, size),
+    )
+    return _unchunked(jax.lax.map(sample_head, heads)).astype(value.dtype)
+
+
+def _chunked_backward(
+    value: Array, locations: Array, weights: Array, grad: Array, *, spatial_shapes: SpatialShapes
+) -> tuple[Array, Array, Array]:
+    """Gradients of `deformable_sampling_chunked` in closed form."""
+    size = _chunk_size(locations.shape[1], _BACKWARD_CHUNK)
+
+    def differentiate_head(head: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+        rows_of_head = head[0]
+
+        def add_chunk(
+            grad_value: Array, chunk: tuple[Array, Array, Array]
+        ) -> tuple[Array, tuple[Array, Array]]:
+            locations, weights, grad = chunk
+            index, weight, slope = _corners(locations, spatial_shapes)
+            flat = index.reshape(*index.shape[:2], -1)
+            # How much every neighbour's row agrees with the gradient: all that is needed.
+            agreement = jnp.stack(
+                [
+                    jnp.sum(_rows(rows_of_head, flat[..., k]) * grad, -1)
+                    for k in range(flat.shape[-1])
+                ],
+                -1,
+            ).reshape(index.shape)
+            grad_weights = jnp.sum(weight * agreement, -1)
+            grad_locations = jnp.sum(slope * agreement[..., None], -2) * weights[..., None]
+            update = (weight * weights[..., None]).reshape(flat.shape)[..., None] * grad[:, :, None]
+            grad_value = jax.vmap(lambda total, index, rows: total.at[index].add(rows))(
+                grad_value, flat, update
+            )
+            return grad_value, (grad_locations, grad_weights)
+
+        grad_value, grads = jax.lax.scan(add_chunk, jnp.zeros_like(rows_of_head), head[1:])
+        return grad_value, *grads
+
+    heads = (
+        jnp.moveaxis(value, 2, 0).astype(jnp.float32),
+        _chunked(locations.astype(jnp.float32), size),
+        _chunked(weights.astype(jnp.float32), size),
+        _chunked(grad.astype(jnp.float32), size),
+    )
+    grad_value, grad_locations, grad_weights = jax.lax.map(differentiate_head, heads)
+    return (
+        jnp.moveaxis(grad_value, 0, 2).astype(value.dtype),
+        _unchunked(grad_locations).astype(locations.dtype),
+        _unchunked(grad_weights).astype(weights.dtype),
+    )
+
+
+def _gather_backward(
+    value: Array, locations: Array, weights: Array, grad: Array, *, spatial_shapes: SpatialShapes
+) -> tuple[Array, Array, Array]:
+    """Gradients of `deformable_sampling_gather`."""
+    sample = functools.partial(deformable_sampling_gather, spatial_shapes=spatial_shapes)
+    return jax.vjp(sample, value, locations, weights)[1](grad)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def deformable_sampling(
     value: Float[Array, "b l heads c"],
     sampling_locations: Float[Array, "b q heads levels points 2"],
     attention_weights: Float[Array, "b q heads levels points"],
-    spatial_shapes: tuple[tuple[int, int], ...],
+    spatial_shapes: SpatialShapes,
 ) -> Float[Array, "b q heads c"]:
-    """Samples all levels at all points and sums with the attention weights."""
-    b, _, heads, c = value.shape
-    q = sampling_locations.shape[1]
-    index, weight = _corners(sampling_locations, spatial_shapes)
-    weight = weight * attention_weights[..., None]
-    index = index.transpose(0, 2, 1, 3, 4, 5).reshape(b, heads, -1, 1)
-    weight = weight.transpose(0, 2, 1, 3, 4, 5).reshape(b, heads, q, -1)
-    rows = jnp.take_along_axis(value.transpose(0, 2, 1, 3), index, axis=2)
-    rows = rows.reshape(b, heads, q, -1, c)
-    return jnp.einsum("bhqkc,bhqk->bqhc", rows.astype(jnp.float32), weight).astype(value.dtype)
+    """Samples every level at every point and sums with the attention weights.
+
+    Args:
+      value: Rows of all levels, flattened row by row and concatenated.
+      sampling_locations: Points (x, y), [0, 1] inside a level; outside counts as zero.
+      attention_weights: Weight of every sample.
+      spatial_shapes: Height and width of every level.
+
+    Returns:
+      Weighted sums in the dtype of `value`, accumulated in float32. The gradient of the locations
+      jumps where a sample lies on a pixel centre, as bilinear interpolation has a kink there.
+
+    Raises:
+      ValueError: If the levels do not add up to the rows of `value`.
+    """
+    if sum(math.prod(hw) for hw in spatial_shapes) != value.shape[1]:
+        raise ValueError(f"Levels of {spatial_shapes} do not add up to {value.shape[1]} rows.")
+    return by_platform(
+        value,
+        sampling_locations,
+        attention_weights,
+        cpu=functools.partial(deformable_sampling_chunked, spatial_shapes=spatial_shapes),
+        accelerator=functools.partial(deformable_sampling_gather, spatial_shapes=spatial_shapes),
+    )
+
+
+def _forward(
+    value: Array, locations: Array, weights: Array, spatial_shapes: SpatialShapes
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    out = deformable_sampling(value, locations, weights, spatial_shapes)
+    return out, (value, locations, weights)
+
+
+def _backward(
+    spatial_shapes: SpatialShapes, residuals: tuple[Array, Array, Array], grad: Array
+) -> tuple[Array, Array, Array]:
+    return by_platform(
+        *residuals,
+        grad,
+        cpu=functools.partial(_chunked_backward, spatial_shapes=spatial_shapes),
+        accelerator=functools.partial(_gather_backward, spatial_shapes=spatial_shapes),
+    )
+
+
+deformable_sampling.defvjp(_forward, _backward)
