@@ -29,7 +29,7 @@ from uniovseg_jax.inference.results import TASKS, Segmentation
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter, SegmenterConfig
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.proposals import ProposalConfig
-from uniovseg_jax.vocabulary import TEMPLATES, parse_vocabulary
+from uniovseg_jax.vocabulary import TEMPLATES, Vocabulary, parse_vocabulary
 from uniovseg_jax.weights.store import Pretrained, load_pretrained
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -77,7 +77,9 @@ class Result:
     document: dict[str, Any]
 
 
-def make_named_predictor(pretrained: Pretrained) -> Callable[[np.ndarray], Result]:
+def make_named_predictor(
+    pretrained: Pretrained, vocabulary: Vocabulary
+) -> Callable[[np.ndarray], Result]:
     """Returns `image -> Result` for the vocabulary of the flags."""
     config = SegmenterConfig(
         proposals=_proposal_config(),
@@ -85,11 +87,10 @@ def make_named_predictor(pretrained: Pretrained) -> Callable[[np.ndarray], Resul
         overlap_threshold=FLAGS.overlap_threshold,
         templates=FLAGS.templates,
     )
-    vocabulary = parse_vocabulary(FLAGS.vocabulary, FLAGS.stuff, FLAGS.background)
     labels = vocabulary.labels[: vocabulary.num_foreground]
     colours = visualize.distinct_colours(labels)
     segmenter = OpenVocabularySegmenter(pretrained, config)
-    segmenter.set_vocabulary(FLAGS.vocabulary, FLAGS.stuff, FLAGS.background, FLAGS.min_cosine)
+    segmenter.use_vocabulary(vocabulary, FLAGS.min_cosine)
 
     def predict(image: np.ndarray) -> Result:
         found: Segmentation = segmenter.segment(image, FLAGS.task)
@@ -197,8 +198,12 @@ def run() -> int:
     images = find_images(source)
     if source.is_dir() and folder.resolve() == source.resolve():
         raise ValueError(f"{folder}: results cannot go to the folder that the images come from.")
-    make = make_class_free_predictor if FLAGS.vocabulary is None else make_named_predictor
-    predict = make(load_pretrained(FLAGS.model))
+    # What is quickly wrong is found before the model is read.
+    if FLAGS.vocabulary is None:
+        predict = make_class_free_predictor(load_pretrained(FLAGS.model))
+    else:
+        vocabulary = parse_vocabulary(FLAGS.vocabulary, FLAGS.stuff, FLAGS.background)
+        predict = make_named_predictor(load_pretrained(FLAGS.model), vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
 
     failures: list[str] = []

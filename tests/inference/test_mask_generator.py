@@ -9,8 +9,13 @@ CONFIG = ProposalConfig(points_per_side=4, score_threshold=0.0)
 
 
 @pytest.fixture(scope="module")
-def records(pretrained, image):
-    return AutomaticMaskGenerator(pretrained, CONFIG).generate(image)
+def generator(pretrained):
+    return AutomaticMaskGenerator(pretrained, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def records(generator, image):
+    return generator.generate(image)
 
 
 def test_records_have_segment_anythings_keys_and_agree_with_their_mask(records, image):
@@ -42,8 +47,9 @@ def test_records_are_ordered_by_quality_and_name_points_of_the_grid(records):
         assert np.abs(grid_x - x).min() < 1e-3 and np.abs(grid_y - y).min() < 1e-3
 
 
-def test_run_lengths_hold_the_same_masks(pretrained, image, records):
-    compact = AutomaticMaskGenerator(pretrained, CONFIG, output_mode="coco_rle").generate(image)
+def test_run_lengths_hold_the_same_masks(generator, image, records, monkeypatch):
+    monkeypatch.setattr(generator, "_output_mode", "coco_rle")  # A second one would compile anew.
+    compact = generator.generate(image)
     assert len(compact) == len(records)
     for a, b in zip(compact, records, strict=True):
         np.testing.assert_array_equal(rle_decode(a["segmentation"]), b["segmentation"])

@@ -22,15 +22,19 @@ WORDS = ["grass", "red ball|red sphere", "house"]
 
 
 @pytest.fixture(scope="module")
-def segmenter(pretrained):
-    segmenter = OpenVocabularySegmenter(pretrained, CONFIG)
-    segmenter.set_vocabulary(WORDS, stuff=["grass"])
-    return segmenter
+def compiled(pretrained):
+    return OpenVocabularySegmenter(pretrained, CONFIG)
+
+
+@pytest.fixture
+def segmenter(compiled):
+    compiled.set_vocabulary(WORDS, stuff=["grass"])
+    return compiled
 
 
 @pytest.fixture(scope="module")
-def proposals(segmenter, image):
-    return segmenter.propose(image)
+def proposals(compiled, image):
+    return compiled.propose(image)
 
 
 def test_proposals_come_with_unit_embeddings(proposals, image):
@@ -88,22 +92,24 @@ def test_scores_are_the_softmax_of_scaled_best_cosines(segmenter, pretrained, pr
         assert np.isclose(probs[:, column], segment.score, atol=1e-4).any()
 
 
-def test_a_region_unlike_every_name_is_void(pretrained, image):
-    segmenter = OpenVocabularySegmenter(pretrained, CONFIG)
+@pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
+def test_a_region_unlike_every_name_is_void(segmenter, proposals, task):
     segmenter.set_vocabulary(WORDS, min_cosine=1.01)
-    for task in ("semantic", "panoptic", "instance"):
-        result = segmenter.segment(image, task)
-        assert not result.segments and not result.label_map.any()
+    result = segmenter.segment_proposals(proposals, task)
+    assert not result.segments and not result.label_map.any()
 
 
-def test_no_surviving_proposal_gives_an_empty_result(pretrained, image):
-    strict = dataclasses.replace(
-        CONFIG, proposals=dataclasses.replace(CONFIG.proposals, score_threshold=1.0)
-    )
-    segmenter = OpenVocabularySegmenter(pretrained, strict)
-    segmenter.set_vocabulary("grass")
-    for task in ("semantic", "panoptic", "instance"):
-        assert not segmenter.segment(image, task).label_map.any()
+@pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
+def test_no_mask_at_all_gives_an_empty_result(segmenter, image, task):
+    nothing = segmenter.embed_masks(image, np.zeros((0, *image.shape[:2]), bool))
+    result = segmenter.segment_proposals(nothing, task)
+    assert not result.segments and not result.label_map.any()
+
+
+def test_panoptic_results_keep_only_masks_of_sufficient_quality(segmenter, proposals):
+    poor = dataclasses.replace(proposals, scores=np.full_like(proposals.scores, -1.0))
+    assert not segmenter.segment_proposals(poor, "panoptic").segments
+    assert segmenter.segment_proposals(poor, "semantic").segments
 
 
 def test_given_masks_are_returned_at_their_own_size(segmenter, image):
@@ -113,9 +119,7 @@ def test_given_masks_are_returned_at_their_own_size(segmenter, image):
     np.testing.assert_array_equal(result.label_map > 0, masks.any(0))
 
 
-def test_new_images_and_vocabularies_compile_nothing_anew(pretrained, image):
-    segmenter = OpenVocabularySegmenter(pretrained, CONFIG)
-    segmenter.set_vocabulary("grass,ball")
+def test_new_images_and_vocabularies_compile_nothing_anew(segmenter, image):
     segmenter.segment(image)
     events = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -126,11 +130,9 @@ def test_new_images_and_vocabularies_compile_nothing_anew(pretrained, image):
     assert not events
 
 
-def test_missing_vocabularies_parts_and_unknown_tasks_are_refused(pretrained, segmenter, image):
+def test_missing_vocabularies_and_parts_are_refused(pretrained, image):
     with pytest.raises(ValueError, match="call set_vocabulary first"):
         OpenVocabularySegmenter(pretrained, CONFIG).segment(image)
-    with pytest.raises(ValueError, match="Unknown task 'objects'"):
-        segmenter.segment_proposals(segmenter.propose(image), "objects")
     clip = Pretrained(pretrained.model, pretrained.config, {}, None, ("clip",), {})
     with pytest.raises(ValueError, match="parts clip and masks; this one has clip"):
         OpenVocabularySegmenter(clip)

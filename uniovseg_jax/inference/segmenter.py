@@ -107,7 +107,10 @@ class OpenVocabularySegmenter:
         Raises:
           ValueError: As `parse_vocabulary` and `TextEncoder.embed`.
         """
-        vocabulary = parse_vocabulary(names, stuff, background)
+        self.use_vocabulary(parse_vocabulary(names, stuff, background), min_cosine)
+
+    def use_vocabulary(self, vocabulary: Vocabulary, min_cosine: float | None = None) -> None:
+        """Chooses the words, as `set_vocabulary`, where they were parsed already."""
         self._name_vectors = self._text_encoder.embed(vocabulary.names)
         self._min_cosine = min_cosine
         self._vocabulary = vocabulary
