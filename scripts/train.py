@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     try:
-        final = train(_CONFIG.value, _WORKDIR.value)
+        final = train(_CONFIG.value, str(_WORKDIR.value))
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in final["metrics"].items())

@@ -1,5 +1,6 @@
 """Checkpoints: the training state together with the position in the data. Only user of Orbax."""
 
+import dataclasses
 import hashlib
 import pathlib
 from typing import Any
@@ -63,9 +64,9 @@ class Checkpointer:
         if step is None:
             return None
         where = self._directory / str(step)
-        notes = self._manager.restore(
-            step, args=ocp.args.Composite(notes=ocp.args.JsonRestore())
-        ).notes
+        notes = self._manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))[
+            "notes"
+        ]
         if notes["frozen_sha256"] != _digest(state.frozen):
             raise ValueError(
                 f"{where} was written with other frozen parameters; expected the same init, "
@@ -75,7 +76,7 @@ class Checkpointer:
         try:
             tree = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            ).state
+            )["state"]
         except Exception as error:  # Orbax raises many kinds for shapes and structures.
             reason = " ".join(str(error).split())[:300]
             raise ValueError(
@@ -84,7 +85,7 @@ class Checkpointer:
         if notes["sha256"] != _digest(tree):
             raise ValueError(f"{where} is damaged: its contents do not match their digest.")
         tree["rng"] = jax.random.wrap_key_data(tree["rng"])
-        return state.replace(**tree), notes["data"], notes["progress"]
+        return dataclasses.replace(state, **tree), notes["data"], notes["progress"]
 
     def close(self) -> None:
         """Releases Orbax's threads."""

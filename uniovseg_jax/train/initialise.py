@@ -48,7 +48,7 @@ def initial_variables(
                     )
                 flat[path] = found[path]
             missing.discard(part)
-    fresh = tuple(part for part in parts if part in missing)
+    fresh: tuple[Part, ...] = tuple(part for part in parts if part in missing)
     if fresh:
         flat |= _flatten(init_variables(config, jax.random.key(seed), fresh))
     variables = traverse_util.unflatten_dict(flat, sep="/")

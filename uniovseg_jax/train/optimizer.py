@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 from flax import traverse_util
@@ -84,5 +85,5 @@ def update_ema(ema: Any, params: Any, step: jax.Array, decay: float) -> Any:
 
     Early on the average is shorter, so that it does not drag the first values along.
     """
-    decay = jax.numpy.minimum(decay, (1.0 + step) / (10.0 + step))
-    return optax.incremental_update(params, ema, 1.0 - decay)
+    rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return optax.incremental_update(params, ema, rate)

@@ -1,5 +1,6 @@
 """Losses of the three phases as pure functions of variables and batch, and the step around them."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,9 @@ def make_train_step(
             "grad_norm": optax.global_norm(grads),
             "learning_rate": schedule(state.step),
         }
-        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema)
+        state = dataclasses.replace(
+            state, step=state.step + 1, params=params, opt_state=opt_state, ema=ema
+        )
         return state, metrics
 
     return step
@@ -61,9 +64,10 @@ def make_clip_loss(model: UniOVSeg) -> ComputeLoss:
 
     def compute_loss(variables: Any, batch: Batch, key: jax.Array) -> tuple[Array, Metrics]:
         del key
-        image, text, logit_scale = model.apply(
+        outputs: Any = model.apply(
             variables, batch["image"], batch["tokens"], method=lambda m, *x: m.clip(*x)
         )
+        image, text, logit_scale = outputs
         tokens = batch["tokens"]
         same_text = jnp.all(tokens[:, None] == tokens[None, :], axis=-1)
         loss = losses.clip_loss(image, text, logit_scale, same_text)
@@ -86,8 +90,9 @@ def make_stage1_loss(model: UniOVSeg, config: losses.Stage1LossConfig) -> Comput
     def compute_loss(variables: Any, batch: Batch, key: jax.Array) -> tuple[Array, Metrics]:
         # A key per example of the global batch: the draw does not depend on the devices.
         keys = jax.random.split(key, len(batch["image"]))
-        outputs = model.apply(variables, batch, method=decode)
-        return losses.stage1_loss(*outputs, batch, keys, config)
+        outputs: Any = model.apply(variables, batch, method=decode)
+        of_points, of_boxes, pixel_embeds = outputs
+        return losses.stage1_loss(of_points, of_boxes, pixel_embeds, batch, keys, config)
 
     return compute_loss
 
@@ -110,7 +115,8 @@ def make_stage2_loss(model: UniOVSeg, name: str) -> ComputeLoss:
 
     def compute_loss(variables: Any, batch: Batch, key: jax.Array) -> tuple[Array, Metrics]:
         del key
-        adapted, logit_scale = model.apply(variables, batch["pooled"], method=embed)
+        outputs: Any = model.apply(variables, batch["pooled"], method=embed)
+        adapted, logit_scale = outputs
         text, valid = batch["text"], jnp.ones(len(adapted), bool)
         cosine_loss = losses.alignment_cosine_loss(adapted, text, valid)
         metrics = {"cosine": 1 - cosine_loss}

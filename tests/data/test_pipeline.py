@@ -1,0 +1,100 @@
+"""Batches: the same for the same seed, wherever one starts; never one epoch like the other."""
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from uniovseg_jax.data import pipeline
+from uniovseg_jax.masks import rle_encode
+
+CONFIG = ml_collections.ConfigDict(
+    {
+        "max_instances": 3,
+        "area_range": (1e-4, 0.8),
+        "points_per_side": 2,
+        "num_boxes": 2,
+        "scale_range": (0.8, 1.2),
+        "brightness": 0.2,
+    }
+)
+
+
+def make_source(count=5):
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "image": rng.integers(0, 256, (32, 32, 3), dtype=np.uint8),
+            "caption": "x" * i,
+            "masks": [rle_encode(rng.random((32, 32)) < 0.3) for _ in range(i)],
+        }
+        for i in range(count)
+    ]
+
+
+def clip_batches(seed=0):
+    transform = pipeline.make_clip_transform(
+        CONFIG, lambda texts: np.array([[len(text)] for text in texts], np.int32), seed
+    )
+    return iter(pipeline.make_batches(make_source(), transform, batch_size=5, seed=seed))
+
+
+def stage1_batches(seed=0, batch_size=4):
+    transform = pipeline.make_stage1_transform(CONFIG, 64, seed)
+    return iter(pipeline.make_batches(make_source(), transform, batch_size, seed))
+
+
+def take(batches, count):
+    return [next(batches) for _ in range(count)]
+
+
+def test_every_epoch_shows_every_example_once_in_another_order_and_another_way():
+    epochs = take(clip_batches(), 4)
+    orders = [tuple(batch["tokens"][:, 0].tolist()) for batch in epochs]
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
+    assert len(set(orders)) > 1
+    images = [batch["image"][batch["tokens"][:, 0] == 2] for batch in epochs]
+    assert all((images[0] != image).any() for image in images[1:])
+
+
+def test_the_seed_decides_everything():
+    first, again, other = (take(stage1_batches(seed), 3) for seed in (1, 1, 2))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert any((a["image"] != b["image"]).any() for a, b in zip(first, other, strict=True))
+
+
+def test_an_iterator_goes_on_where_its_state_was_taken():
+    batches = stage1_batches()
+    take(batches, 3)
+    state = batches.get_state()
+    expected = take(batches, 2)
+    resumed = stage1_batches()
+    resumed.set_state(state)
+    jax.tree.map(np.testing.assert_array_equal, take(resumed, 2), expected)
+
+
+def test_an_example_does_not_depend_on_the_size_of_its_batch():
+    large = next(stage1_batches(batch_size=4))
+    small = take(stage1_batches(batch_size=2), 2)
+    for name in large:
+        joined = np.concatenate([batch[name] for batch in small])
+        np.testing.assert_array_equal(large[name], joined)
+
+
+def test_stage1_batches_have_fixed_shapes_even_without_masks():
+    batch = next(stage1_batches(batch_size=5))
+    assert {k: (v.shape[1:], v.dtype.name) for k, v in batch.items()} == {
+        "image": ((64, 64, 3), "uint8"),
+        "masks": ((3, 64, 64), "bool"),
+        "mask_valid": ((3,), "bool"),
+        "points": ((4, 2), "float32"),
+        "boxes": ((2, 4), "float32"),
+        "box_index": ((2,), "int32"),
+        "box_valid": ((2,), "bool"),
+    }
+    assert sorted(batch["mask_valid"].sum(1).tolist()) == [0, 1, 2, 3, 3]
+
+
+def test_an_empty_source_is_refused():
+    with pytest.raises(ValueError, match="source is empty"):
+        pipeline.make_batches([], lambda i, record: record, 2, 0)

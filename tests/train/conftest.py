@@ -1,0 +1,46 @@
+"""Configurations of the phases at the size of the test suite, on one small rendered world."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="session")
+def world_dir(tmp_path_factory):
+    """Where the small world is rendered, part by part, when a phase first asks for it."""
+    return tmp_path_factory.mktemp("world")
+
+
+@pytest.fixture(scope="session")
+def get_config():
+    """`get_config` of configs/tinyscenes.py."""
+    path = _ROOT / "configs" / "tinyscenes.py"
+    spec = importlib.util.spec_from_file_location("tinyscenes_config", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config
+
+
+@pytest.fixture
+def make_config(get_config, world_dir):
+    """Returns `(phase, **changes) -> config`; changes name fields, `__` standing for a dot."""
+
+    def make(phase, **changes):
+        config = get_config(f"{phase},tiny,preset=test")
+        config.data.directory = str(world_dir)
+        config.init = ""
+        config.num_devices = 1
+        config.batch_size = 8
+        config.evals.num_examples = 16
+        config.optimizer.warmup_steps = 1
+        config.log.every = 1
+        if phase == "stage1":
+            config.data.update(max_instances=4, num_boxes=2, points_per_side=2)
+            config.loss.num_points = 16
+        config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+        return config
+
+    return make
