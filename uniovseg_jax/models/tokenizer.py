@@ -6,16 +6,17 @@ Face `tokenizers`.
 
 import gzip
 import html
-import json
+import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import ftfy
 import numpy as np
 import tokenizers
 from jaxtyping import Int
-from tokenizers import models, pre_tokenizers, processors, trainers
+from tokenizers import models, pre_tokenizers, processors
 
 _START = "<start_of_text>"
 _END = "<end_of_text>"
@@ -174,6 +175,45 @@ class Tokenizer:
         return np.array(ids, np.int32).reshape(len(ids), self.context_length)
 
 
+def _learn_merges(
+    words: Mapping[tuple[str, ...], int], known: set[str], num_merges: int
+) -> list[tuple[str, str]]:
+    """Merges the most frequent pair of known symbols again and again.
+
+    Ties go to the pair that sorts first; `tokenizers`' own trainer breaks them by the order of a
+    hash table, which differs from run to run.
+    """
+    merges: list[tuple[str, str]] = []
+    while len(merges) < num_merges:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, count in words.items():
+            for pair in itertools.pairwise(word):
+                if known.issuperset(pair):
+                    pairs[pair] += count
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        known.add(best[0] + best[1])
+        merged: Counter[tuple[str, ...]] = Counter()
+        for word, count in words.items():
+            merged[_merge(word, best)] += count
+        words = merged
+    return merges
+
+
+def _merge(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    """Joins every occurrence of a pair, from the left."""
+    symbols: list[str] = []
+    for symbol in word:
+        # A symbol just joined is longer than the pair's first, so it never joins twice.
+        if symbols and (symbols[-1], symbol) == pair:
+            symbols[-1] += symbol
+        else:
+            symbols.append(symbol)
+    return tuple(symbols)
+
+
 def train_tokenizer(texts: Iterable[str], vocab_size: int, context_length: int) -> Tokenizer:
     """Trains byte pairs on texts; the same texts give the same tokenizer.
 
@@ -195,17 +235,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, context_length: int) 
         raise ValueError(
             f"A vocabulary needs at least {len(symbols) + 2} ids; asked for {vocab_size}."
         )
-    learner = tokenizers.Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
-    learner.pre_tokenizer = _word_splitter()  # pyright: ignore[reportAttributeAccessIssue]
-    trainer = trainers.BpeTrainer(  # pyright: ignore[reportCallIssue]
-        vocab_size=vocab_size, end_of_word_suffix=_WORD_END, show_progress=False
-    )
-    learner.train_from_iterator((clean_text(text) for text in texts), trainer)
-    known = set(symbols)
-    merges: list[tuple[str, str]] = []
-    for first, second in json.loads(learner.to_str())["model"]["merges"]:
-        # A merge of signs outside the alphabet, or built on one, has no ids to stand on.
-        if len(merges) < num_merges and first in known and second in known:
-            merges.append((first, second))
-            known.add(first + second)
+    splitter = _word_splitter()
+    words: Counter[tuple[str, ...]] = Counter()
+    for text in texts:
+        for word, _ in splitter.pre_tokenize_str(clean_text(text)):
+            words[(*word[:-1], word[-1] + _WORD_END)] += 1
+    merges = _learn_merges(words, known=set(symbols), num_merges=num_merges)
     return _assemble(symbols, merges, vocab_size, context_length, unknown=_UNKNOWN)
