@@ -1,6 +1,7 @@
 """Multi-scale deformable attention: every query reads a few learned places of every level."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +83,8 @@ class DeformableAttention(nn.Module):
         # Offsets count cells of the level that is read: x in widths, y in heights.
         wh = jnp.asarray([(w, h) for h, w in spatial_shapes], offsets.dtype)
         locations = reference_points[:, None, None, None] + offsets / wh[:, None]
-        out = deformable_sampling(value, locations, weights, spatial_shapes)
+        # The custom derivative hides the result's type from the type checker.
+        out: Any = deformable_sampling(value, locations, weights, spatial_shapes)
         return nn.Dense(self.dim, kernel_init=xavier_uniform, name="output_proj")(
             out.reshape(b, q, self.dim)
         )
