@@ -152,10 +152,9 @@ class Proposer:
     ) -> list[Proposals]:
         """Proposes masks from the features of `encode`."""
         b, side = features.pixel.mask_features.shape[0], features.pixel.mask_features.shape[1] * 4
-        images_wh = [(side, side)] * b if images_wh is None else images_wh
-        points = np.stack(
-            [point_grid(self.config.points_per_side, image_wh, side) for image_wh in images_wh]
-        )
+        per_side = self.config.points_per_side
+        contents = images_wh or [(side, side)] * b
+        points = np.stack([point_grid(per_side, image_wh, side) for image_wh in contents])
         embeds, scores, pixel_embeds = self._decode(variables, features, points)
         of_images = zip(points, np.asarray(scores), embeds, pixel_embeds, strict=True)
         return [self._propose_one(*of_image) for of_image in of_images]
