@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 # Overlays of small images are enlarged until names are legible, those of huge ones reduced.
@@ -47,7 +47,7 @@ def _colour(index: int) -> tuple[int, ...]:
 
 
 def colour_label_map(
-    label_map: Int[np.ndarray, "h w"], colours: UInt8[np.ndarray, "n 3"]
+    label_map: Integer[np.ndarray, "h w"], colours: UInt8[np.ndarray, "n 3"]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Paints label k + 1 in colour k, and 0 (void) dark grey."""
     palette = np.concatenate([np.array([_VOID_COLOUR], np.uint8), colours])
@@ -56,7 +56,7 @@ def colour_label_map(
 
 def overlay(
     image: UInt8[np.ndarray, "h w 3"],
-    label_map: Int[np.ndarray, "h w"],
+    label_map: Integer[np.ndarray, "h w"],
     colours: UInt8[np.ndarray, "n 3"],
     captions: Mapping[int, str] | None = None,
     opacity: float = 0.5,
@@ -127,8 +127,8 @@ def contact_sheet(
 
 
 def _fit_for_viewing(
-    image: UInt8[np.ndarray, "h w 3"], label_map: Int[np.ndarray, "h w"]
-) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Int[np.ndarray, "h2 w2"]]:
+    image: UInt8[np.ndarray, "h w 3"], label_map: Integer[np.ndarray, "h w"]
+) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Integer[np.ndarray, "h2 w2"]]:
     h, w = label_map.shape
     factor = min(-(-_SMALLEST_SIDE // max(h, w)), 64)
     if factor > 1:
@@ -144,7 +144,7 @@ def _fit_for_viewing(
     return small, label_map[rows[:, None], columns]
 
 
-def _outlines(label_map: Int[np.ndarray, "h w"], thickness: int) -> Bool[np.ndarray, "h w"]:
+def _outlines(label_map: Integer[np.ndarray, "h w"], thickness: int) -> Bool[np.ndarray, "h w"]:
     """Marks pixels within `thickness` above or left of a change of label."""
     edges = np.zeros(label_map.shape, bool)
     for shift in range(1, thickness + 1):
@@ -180,7 +180,7 @@ def _innermost_point(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "2"]:
 
 def _draw_captions(
     picture: Image.Image,
-    label_map: Int[np.ndarray, "h w"],
+    label_map: Integer[np.ndarray, "h w"],
     colours: UInt8[np.ndarray, "n 3"],
     captions: Mapping[int, str],
 ) -> None:

@@ -42,10 +42,10 @@ def test_proposals_come_with_unit_embeddings(proposals, image):
     np.testing.assert_allclose(np.linalg.norm(proposals.embeddings, axis=1), 1, atol=1e-5)
 
 
-def test_embeddings_are_the_adapted_ones(pretrained, proposals, image):
+def test_embeddings_are_the_adapted_ones(segmenter, pretrained, proposals, image):
     boxed, _ = letterbox(image, 64)
     model, logits = pretrained.model, jnp.asarray(proposals.masks.mask_logits)[None]
-    features = model.apply(pretrained.variables, jnp.asarray(boxed)[None], method="encode_image")
+    features = segmenter._proposer.encode(pretrained.variables, boxed[None])
     expected = model.apply(pretrained.variables, features, logits, True, method="embed_regions")
     np.testing.assert_allclose(proposals.embeddings, expected[0], atol=1e-4)
 
