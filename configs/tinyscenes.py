@@ -83,7 +83,7 @@ def get_config(arg: str = "clip") -> ml_collections.ConfigDict:
 
 def _clip(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 128
-    config.total_steps = 4000
+    config.total_steps = 1600
     config.freeze = ()
     config.ema_decay = 0.998
     config.data.scale_range = (0.875, 1.125)
@@ -96,8 +96,8 @@ def _clip(config: ml_collections.ConfigDict) -> None:
 
 
 def _stage1(config: ml_collections.ConfigDict) -> None:
-    config.batch_size = 16
-    config.total_steps = 4000
+    config.batch_size = 4
+    config.total_steps = 2400
     config.init = str(_ASSETS / "tinyscenes_clip")
     config.freeze = (r"clip/.*",)
     config.data.max_instances = 16
@@ -106,8 +106,8 @@ def _stage1(config: ml_collections.ConfigDict) -> None:
     config.data.num_boxes = 16
     config.data.scale_range = (0.8, 1.2)
     config.data.brightness = 0.15
-    config.loss = ml_collections.ConfigDict({"num_points": 784})
-    config.optimizer.learning_rate = 1e-3
+    config.loss = ml_collections.ConfigDict({"num_points": 256})
+    config.optimizer.learning_rate = 8e-4
     config.optimizer.warmup_steps = 50
     config.evals.num_examples = 128
 

@@ -4,8 +4,6 @@ import json
 import pathlib
 from collections.abc import Mapping
 
-from tensorboardX import SummaryWriter
-
 METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
 
@@ -19,6 +17,9 @@ class MetricWriter:
 
     def __init__(self, workdir: pathlib.Path, step: int):
         """Opens the files of a run that stands at `step`; later lines are dropped as undone."""
+        # Here and not above: tensorboardX imports torch where that is installed.
+        from tensorboardX import SummaryWriter
+
         workdir.mkdir(parents=True, exist_ok=True)
         self._files = {}
         for name in (METRICS_FILE, TIMINGS_FILE):
