@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import tqdm
-from absl import app, flags
+from absl import app, flags, logging
 from PIL import Image
 
 from uniovseg_jax import visualize
@@ -238,6 +238,7 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         print(f"Unexpected argument {argv[1]!r}: every argument is a --flag.", file=sys.stderr)
         return 2
+    logging.set_verbosity(logging.WARNING)  # JAX reports every backend that is not there.
     try:
         return run()
     except (ValueError, OSError) as error:

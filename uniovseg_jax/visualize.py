@@ -186,7 +186,7 @@ def _draw_captions(
 ) -> None:
     """Writes each name on a plate of its segment's colour, the largest segments first."""
     draw = ImageDraw.Draw(picture)
-    font = _font(max(13, min(28, max(picture.size) // 45)))
+    font = _font(max(13, max(picture.size) // 40))
     areas = np.bincount(label_map.ravel(), minlength=max(captions) + 1)
     taken: list[tuple[float, float, float, float]] = []
     for label in sorted(captions, key=lambda k: (-areas[k], k)):
