@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,7 +17,8 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 def run(*arguments):
     """Runs the script; returns exit status and everything that it printed."""
     command = [sys.executable, str(_ROOT / "scripts" / "train.py"), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT)
+    environment = os.environ | {"PYTHONPATH": str(_ROOT)}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, env=environment)
     return result.returncode, result.stdout + result.stderr
 
 

@@ -28,7 +28,7 @@ def get_config():
 def make_config(get_config, world_dir):
     """Returns `(phase, **changes) -> config`; changes name fields, `__` standing for a dot."""
 
-    def make(phase, **changes):
+    def make(phase, /, **changes):
         config = get_config(f"{phase},tiny,preset=test")
         config.data.directory = str(world_dir)
         config.init = ""

@@ -67,8 +67,8 @@ def test_stage2_trains_the_adapter_and_nothing_else(
     config.update(batch_size=64, total_steps=60)
     config.evals.every = 60
     final = loop.train(config, tmp_path)
-    # At random, cosines of 32 numbers lie around 0.
-    assert final["metrics"]["val_cosine"] > 0.6
+    # At random they lie around 0; contrastive only asks the right name to be ahead.
+    assert final["metrics"]["val_cosine"] > {"cosine": 0.6, "contrastive": 0.3}[loss]
     trained = load_pretrained(tmp_path / "model")
     assert trained.parts == ("clip", "masks", "adapter")
     before = load_pretrained(stage1_dir).variables["params"]
