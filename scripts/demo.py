@@ -12,7 +12,7 @@ import shlex
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _ASSETS = _ROOT / "uniovseg_jax" / "assets"
@@ -49,6 +49,8 @@ def main(argv: list[str]) -> None:
     """Runs the demo; a mistake in the flags ends it with one sentence."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
+    # What the demo does is printed part by part; libraries need only warn.
+    logging.set_verbosity(logging.WARNING)
     from uniovseg_jax.demo.run import DemoOptions, run_demo
 
     output = pathlib.Path(_OUTPUT.value)

@@ -22,6 +22,7 @@ _COLUMNS = {
 def _demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     # One device, as on a user's machine.
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    environment["PYTHONPATH"] = str(_ROOT)
     return subprocess.run(
         [sys.executable, str(_ROOT / "scripts" / "demo.py"), *arguments],
         capture_output=True,
