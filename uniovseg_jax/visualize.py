@@ -97,7 +97,7 @@ def contact_sheet(
     columns: int | None = None,
     cell: int = 384,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Lays pictures of any size out in a grid, each reduced to a square cell under its title.
+    """Lays pictures of any size out in a grid, each fitted to the cell's width or height.
 
     Args:
       images: At least one picture.
@@ -106,23 +106,25 @@ def contact_sheet(
       cell: Side of a cell in pixels.
     """
     columns = columns or math.ceil(len(images) ** 0.5)
-    rows = -(-len(images) // columns)
     font = _font(15)
     strip, gap = 24, 8
-    sheet = Image.new(
-        "RGB", (columns * (cell + gap) + gap, rows * (cell + strip + gap) + gap), "white"
-    )
-    draw = ImageDraw.Draw(sheet)
-    for index, (image, title) in enumerate(zip(images, titles, strict=True)):
-        x = gap + index % columns * (cell + gap)
-        y = gap + index // columns * (cell + strip + gap)
-        while title and draw.textlength(title, font=font) > cell:
-            title = title[:-2] + "…" if len(title) > 2 else ""
-        draw.text((x, y + 2), title, fill="black", font=font)
+    pictures = []
+    for image in images:
         picture = Image.fromarray(image)
         scale = cell / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        sheet.paste(picture.resize(size, Image.Resampling.BILINEAR), (x, y + strip))
+        pictures.append(picture.resize(size, Image.Resampling.BILINEAR))
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    heights = [max(picture.height for picture in row) + strip + gap for row in rows]
+    sheet = Image.new("RGB", (columns * (cell + gap) + gap, sum(heights) + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        x = gap + index % columns * (cell + gap)
+        y = gap + sum(heights[: index // columns])
+        while title and draw.textlength(title, font=font) > cell:
+            title = title[:-2] + "…" if len(title) > 2 else ""
+        draw.text((x, y + 2), title, fill="black", font=font)
+        sheet.paste(picture, (x, y + strip))
     return np.asarray(sheet)
 
 
