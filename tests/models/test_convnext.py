@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from uniovseg_jax.models.convnext import Block, ConvNeXt, PatchConv
 from uniovseg_jax.models.presets import CLIP_VARIANTS
@@ -40,19 +41,27 @@ def test_a_side_that_32_does_not_divide_is_refused():
         ConvNeXt(_TEST).init(jax.random.key(0), jnp.zeros((1, 64, 80, 3)))
 
 
-def test_blocks_norm_with_the_configured_epsilon():
-    # One channel value differs by 2e-3, so the variance is about 1e-6: epsilon shows.
+def test_a_block_equals_the_definition_where_the_norms_epsilon_shows():
+    # Spread over the channels of about 1e-3: variance and epsilon are of one size.
     block = Block(_TEST)
-    x = jnp.zeros((1, 4, 4, 16))
-    variables = block.init(jax.random.key(0), x)
-    bias = jnp.zeros(16).at[0].set(4e-3)
-    params = {**variables["params"]}
-    params["conv_dw"] = {**params["conv_dw"], "bias": bias}
-    _, state = block.apply({"params": params}, x, capture_intermediates=True)
-    got = state["intermediates"]["norm"]["__call__"][0][0, 0, 0]
-    values = np.asarray(bias, np.float64)
-    expected = (values - values.mean()) / np.sqrt(values.var() + 1e-6)
-    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    x = 1e-4 * jax.random.normal(jax.random.key(0), (1, 4, 4, 16))
+    params = jax.tree.map(lambda p: p + 0.1, block.init(jax.random.key(1), x)["params"])
+    conv = {"kernel": params["conv_dw"]["kernel"], "bias": 1e-3 * jnp.arange(16.0) / 16}
+    params = {**params, "conv_dw": conv}
+    p = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (3, 3), (3, 3), (0, 0)))
+    y = p["conv_dw"]["bias"] + sum(
+        padded[:, i : i + 4, j : j + 4] * p["conv_dw"]["kernel"][i, j, 0]
+        for i in range(7)
+        for j in range(7)
+    )
+    y = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6)
+    y = y * p["norm"]["scale"] + p["norm"]["bias"]
+    y = y @ p["fc1"]["kernel"] + p["fc1"]["bias"]
+    y = y * scipy.special.ndtr(y) @ p["fc2"]["kernel"] + p["fc2"]["bias"]
+    expected = np.asarray(x, np.float64) + p["gamma"] * y
+    got = block.apply({"params": params}, x)
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_the_gradient_of_the_trunk_is_finite_and_reaches_every_parameter():

@@ -10,9 +10,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from uniovseg_jax.models.layers import Initializer, gelu, make_layer_norm
+from uniovseg_jax.models.layers import Initializer, make_layer_norm
 from uniovseg_jax.models.presets import ClipConfig
 from uniovseg_jax.ops.depthwise import depthwise_conv
+from uniovseg_jax.ops.norm_mlp import NormMlpParams, norm_mlp
 
 
 def kernel_init(config: ClipConfig) -> Initializer:
@@ -72,6 +73,40 @@ class DepthwiseConv(nn.Module):
         return x + bias.astype(self.dtype)
 
 
+class NormParams(nn.Module):
+    """Holds the parameters of a LayerNorm that an operator applies.
+
+    Attributes:
+      features: Channels.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+        """Returns scale and bias."""
+        scale = self.param("scale", nn.initializers.ones, (self.features,))
+        return scale, self.param("bias", nn.initializers.zeros, (self.features,))
+
+
+class DenseParams(nn.Module):
+    """Holds the parameters of a dense layer that an operator applies.
+
+    Attributes:
+      shape: Input and output channels.
+      kernel_init: Initialiser of the kernel.
+    """
+
+    shape: tuple[int, int]
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self) -> tuple[Float[Array, "c d"], Float[Array, " d"]]:
+        """Returns kernel and bias."""
+        kernel = self.param("kernel", self.kernel_init, self.shape)
+        return kernel, self.param("bias", nn.initializers.zeros, self.shape[1:])
+
+
 class Block(nn.Module):
     """One ConvNeXt block: depthwise 7x7, LayerNorm, MLP, layer scale, residual.
 
@@ -89,11 +124,13 @@ class Block(nn.Module):
         c = x.shape[-1]
         init = kernel_init(self.config)
         gamma = self.param("gamma", nn.initializers.constant(self.config.layer_scale), (c,))
+        params = NormMlpParams(
+            *NormParams(c, name="norm")(),
+            *DenseParams((c, 4 * c), init, name="fc1")(),
+            *DenseParams((4 * c, c), init, name="fc2")(),
+        )
         y = DepthwiseConv(7, init, self.dtype, name="conv_dw")(x)
-        y = make_layer_norm(self.config.norm_eps, self.dtype, name="norm")(y)
-        y = nn.Dense(4 * c, dtype=self.dtype, kernel_init=init, name="fc1")(y)
-        y = nn.Dense(c, dtype=self.dtype, kernel_init=init, name="fc2")(gelu(y))
-        return x + gamma.astype(self.dtype) * y
+        return x + gamma.astype(self.dtype) * norm_mlp(y, params, self.config.norm_eps)
 
 
 class Stem(nn.Module):

@@ -135,8 +135,8 @@ def _chunked_backward(
     """Gradients of `deformable_sampling_chunked` in closed form."""
     size = _chunk_size(locations.shape[1], _BACKWARD_CHUNK)
 
-    def differentiate_head(head: tuple[Array, ...]) -> tuple[Array, Array, Array]:
-        rows_of_head = head[0]
+    def differentiate_head(head: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array]:
+        rows_of_head, *chunks = head
 
         def add_chunk(
             grad_value: Array, chunk: tuple[Array, Array, Array]
@@ -160,7 +160,9 @@ def _chunked_backward(
             )
             return grad_value, (grad_locations, grad_weights)
 
-        grad_value, grads = jax.lax.scan(add_chunk, jnp.zeros_like(rows_of_head), head[1:])
+        grad_value, grads = jax.lax.scan(
+            add_chunk, jnp.zeros_like(rows_of_head), (chunks[0], chunks[1], chunks[2])
+        )
         return grad_value, *grads
 
     heads = (
@@ -185,7 +187,6 @@ def _gather_backward(
     return jax.vjp(sample, value, locations, weights)[1](grad)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def deformable_sampling(
     value: Float[Array, "b l heads c"],
     sampling_locations: Float[Array, "b q heads levels points 2"],
@@ -209,10 +210,14 @@ def deformable_sampling(
     """
     if sum(math.prod(hw) for hw in spatial_shapes) != value.shape[1]:
         raise ValueError(f"Levels of {spatial_shapes} do not add up to {value.shape[1]} rows.")
+    return _sample(value, sampling_locations, attention_weights, spatial_shapes)
+
+
+def _choose(value: Array, locations: Array, weights: Array, spatial_shapes: SpatialShapes) -> Array:
     return by_platform(
         value,
-        sampling_locations,
-        attention_weights,
+        locations,
+        weights,
         cpu=functools.partial(deformable_sampling_chunked, spatial_shapes=spatial_shapes),
         accelerator=functools.partial(deformable_sampling_gather, spatial_shapes=spatial_shapes),
     )
@@ -221,8 +226,7 @@ def deformable_sampling(
 def _forward(
     value: Array, locations: Array, weights: Array, spatial_shapes: SpatialShapes
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    out = deformable_sampling(value, locations, weights, spatial_shapes)
-    return out, (value, locations, weights)
+    return _choose(value, locations, weights, spatial_shapes), (value, locations, weights)
 
 
 def _backward(
@@ -236,4 +240,5 @@ def _backward(
     )
 
 
-deformable_sampling.defvjp(_forward, _backward)
+_sample = jax.custom_vjp(_choose, nondiff_argnums=(3,))
+_sample.defvjp(_forward, _backward)

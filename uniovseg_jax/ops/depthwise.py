@@ -94,20 +94,24 @@ def _grouped_backward(x: Array, kernel: Array, grad: Array) -> tuple[Array, Arra
     return jax.vjp(depthwise_conv_grouped, x, kernel)[1](grad)
 
 
-@jax.custom_vjp
 def depthwise_conv(
     x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"]
 ) -> Float[Array, "b h w c"]:
     """Convolves every channel with its own kernel of odd side; the size stays."""
+    return _convolve(x, kernel)
+
+
+def _choose(x: Array, kernel: Array) -> Array:
     return by_platform(x, kernel, cpu=depthwise_conv_shifted, accelerator=depthwise_conv_grouped)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return depthwise_conv(x, kernel), (x, kernel)
+    return _choose(x, kernel), (x, kernel)
 
 
 def _backward(residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     return by_platform(*residuals, grad, cpu=_shifted_backward, accelerator=_grouped_backward)
 
 
-depthwise_conv.defvjp(_forward, _backward)
+_convolve = jax.custom_vjp(_choose)
+_convolve.defvjp(_forward, _backward)
