@@ -18,7 +18,7 @@ from uniovseg_jax.weights.store import Pretrained
 # Things and regions of a scene, and some room; arrays of true masks are padded to this.
 _MAX_SEGMENTS = 16
 
-Pooled = dict[str, Float[np.ndarray, "n _"]]
+Pooled = dict[str, Float[np.ndarray, "_n _"]]
 
 
 @dataclasses.dataclass(frozen=True)
