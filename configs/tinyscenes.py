@@ -91,7 +91,9 @@ def _clip(config: ml_collections.ConfigDict) -> None:
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.warmup_steps = 80
     config.optimizer.no_decay = (r".*/(bias|scale|gamma)", r".*/logit_scale")
+    config.evals.every = 200
     config.evals.select = "retrieval"
+    config.evals.patience = 3
     config.evals.group_size = 100
 
 
@@ -109,6 +111,12 @@ def _stage1(config: ml_collections.ConfigDict) -> None:
     config.loss = ml_collections.ConfigDict({"num_points": 256})
     config.optimizer.learning_rate = 8e-4
     config.optimizer.warmup_steps = 50
+    # Norms and tables of embeddings do not decay.
+    config.optimizer.no_decay = (
+        r".*norm[^/]*/(bias|scale)",
+        r"mask_decoder/level_embed",
+        r"prompt_encoder/click_embed",
+    )
     config.evals.num_examples = 128
 
 
@@ -122,6 +130,7 @@ def _stage2(config: ml_collections.ConfigDict) -> None:
     config.data.cost = "cosine"  # Or prob.
     config.loss = ml_collections.ConfigDict({"name": "cosine"})  # Or contrastive.
     config.optimizer.learning_rate = 3e-3
+    config.optimizer.no_decay = (r"adapter/.*/norm/(bias|scale)",)
     config.evals.num_examples = 1024
 
 

@@ -47,7 +47,9 @@ flags.DEFINE_string("background", "", "More names; what they win stays without a
 flags.DEFINE_float("min_cosine", None, "Regions less similar to every name get no label.")
 flags.DEFINE_enum("task", "panoptic", list(TASKS), "What to write where there is a vocabulary.")
 flags.DEFINE_enum("templates", _SEGMENTER.templates, list(TEMPLATES), "Prompts around a name.")
-flags.DEFINE_integer("points_per_side", _PROPOSALS.points_per_side, "Point grid.", lower_bound=1)
+flags.DEFINE_integer(
+    "points_per_side", None, "Side of the point grid; default: the model's own.", lower_bound=1
+)
 flags.DEFINE_float(
     "score_threshold", _PROPOSALS.score_threshold, "Least predicted quality of a mask."
 )

@@ -34,7 +34,7 @@ class ProposalConfig:
     """How masks are proposed; the defaults are those of the released Uni-OVSeg code.
 
     Attributes:
-      points_per_side: Points along each side of the grid.
+      points_per_side: Points along each side of the grid; None for the model's own number.
       chunk_size: Prompts that are decoded at a time; it bounds memory and changes no result.
       score_threshold: Least quality of a mask.
       nms_iou: Overlap with a better mask from which a mask is a repetition.
@@ -42,7 +42,7 @@ class ProposalConfig:
       max_proposals: Most masks per image, the best; None for all.
     """
 
-    points_per_side: int = 20
+    points_per_side: int | None = None
     chunk_size: int = 100
     score_threshold: float = 0.61904
     nms_iou: float = 0.5
@@ -110,6 +110,7 @@ class Proposer:
 
     def __init__(self, model: UniOVSeg, config: ProposalConfig):
         self.config = config
+        self._model_points_per_side = model.config.points_per_side
 
         def encode(variables: Any, images: Array) -> ImageFeatures:
             return model.apply(variables, images, method=UniOVSeg.encode_image)  # pyright: ignore
@@ -152,7 +153,7 @@ class Proposer:
     ) -> list[Proposals]:
         """Proposes masks from the features of `encode`."""
         b, side = features.pixel.mask_features.shape[0], features.pixel.mask_features.shape[1] * 4
-        per_side = self.config.points_per_side
+        per_side = self.config.points_per_side or self._model_points_per_side
         contents = images_wh or [(side, side)] * b
         points = np.stack([point_grid(per_side, image_wh, side) for image_wh in contents])
         embeds, scores, pixel_embeds = self._decode(variables, features, points)

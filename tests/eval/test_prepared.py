@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -43,7 +45,7 @@ def test_true_masks_are_pooled_from_their_pixels_and_batches_change_nothing():
 
         # At stride 4 both masks fill their cells exactly, so a plain mean is the oracle.
         image = jax.numpy.asarray(record["image"][None])
-        trunk = model.apply(variables, image, method=UniOVSeg.encode_trunk)
+        trunk: Any = model.apply(variables, image, method=UniOVSeg.encode_trunk)
         res2 = np.asarray(trunk["res2"][0], np.float64)
         expected = [res2[2:10, 2:10].mean((0, 1)), res2[10:].mean((0, 1))]
         np.testing.assert_allclose(one.true_pooled["res2"], expected, rtol=1e-4, atol=1e-5)

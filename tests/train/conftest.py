@@ -3,7 +3,13 @@
 import importlib.util
 import pathlib
 
+import jax
 import pytest
+
+from uniovseg_jax.models.presets import get_preset
+from uniovseg_jax.models.tokenizer import train_tokenizer
+from uniovseg_jax.models.uniovseg import init_variables
+from uniovseg_jax.weights.store import save_pretrained
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -24,14 +30,25 @@ def get_config():
     return module.get_config
 
 
+@pytest.fixture(scope="session")
+def clip_dir(tmp_path_factory):
+    """A model directory with a random CLIP of the preset `test`."""
+    directory = tmp_path_factory.mktemp("clip") / "model"
+    config = get_preset("test")
+    variables = init_variables(config, jax.random.key(5), ("clip",))
+    tokenizer = train_tokenizer(["a red ball", "a blue boat"], config.clip.vocab_size, 32)
+    save_pretrained(directory, config, variables, tokenizer, ("clip",))
+    return directory
+
+
 @pytest.fixture
-def make_config(get_config, world_dir):
+def make_config(get_config, world_dir, clip_dir):
     """Returns `(phase, **changes) -> config`; changes name fields, `__` standing for a dot."""
 
     def make(phase, /, **changes):
         config = get_config(f"{phase},tiny,preset=test")
         config.data.directory = str(world_dir)
-        config.init = ""
+        config.init = "" if phase == "clip" else str(clip_dir)
         config.num_devices = 1
         config.batch_size = 8
         config.evals.num_examples = 16

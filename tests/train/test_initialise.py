@@ -8,7 +8,6 @@ import pytest
 from flax import traverse_util
 
 from uniovseg_jax.models.presets import get_preset
-from uniovseg_jax.models.tokenizer import train_tokenizer
 from uniovseg_jax.models.uniovseg import init_variables
 from uniovseg_jax.train.initialise import initial_variables
 from uniovseg_jax.weights.store import params_sha256, save_pretrained
@@ -16,18 +15,10 @@ from uniovseg_jax.weights.store import params_sha256, save_pretrained
 CONFIG = get_preset("test")
 
 
-@pytest.fixture(scope="module")
-def clip_dir(tmp_path_factory):
-    """A model directory with the part `clip`, drawn with seed 5."""
-    directory = tmp_path_factory.mktemp("clip") / "model"
-    variables = init_variables(CONFIG, jax.random.key(5), ("clip",))
-    tokenizer = train_tokenizer(["a red ball", "a blue boat"], CONFIG.clip.vocab_size, 32)
-    save_pretrained(directory, CONFIG, variables, tokenizer, ("clip",))
-    return directory
-
-
 def test_parts_are_taken_over_and_missing_ones_are_drawn(clip_dir):
-    variables, tokenizer = initial_variables(CONFIG, ("clip", "adapter"), str(clip_dir), seed=0)
+    variables, tokenizer = initial_variables(
+        CONFIG, ("clip", "adapter"), str(clip_dir), seed=0, trained="adapter"
+    )
     clip = init_variables(CONFIG, jax.random.key(5), ("clip",))
     jax.tree.map(np.testing.assert_array_equal, variables["params"]["clip"], clip["params"]["clip"])
     drawn = init_variables(CONFIG, jax.random.key(0), ("adapter",))["params"]["adapter"]
@@ -37,28 +28,37 @@ def test_parts_are_taken_over_and_missing_ones_are_drawn(clip_dir):
 
 def test_without_directories_everything_is_drawn_by_the_seed():
     digests = [
-        params_sha256(initial_variables(CONFIG, ("adapter",), "", seed)[0]) for seed in (0, 0, 1)
+        params_sha256(initial_variables(CONFIG, ("adapter",), "", seed, "adapter")[0])
+        for seed in (0, 0, 1)
     ]
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_another_clip_is_refused(clip_dir):
     other = dataclasses.replace(CONFIG, clip=dataclasses.replace(CONFIG.clip, norm_eps=1e-5))
-    with pytest.raises(ValueError, match="the CLIP of .*model is not the one of config.model"):
-        initial_variables(other, ("clip",), str(clip_dir), seed=0)
+    with pytest.raises(ValueError, match="the clip of .*model is not the one of config.model"):
+        initial_variables(other, ("clip",), str(clip_dir), seed=0, trained="clip")
 
 
 def test_another_size_is_refused_by_name(tmp_path):
     variables = init_variables(CONFIG, jax.random.key(0), ("adapter",))
     save_pretrained(tmp_path / "m", CONFIG, variables, None, ("adapter",))
     wider = dataclasses.replace(CONFIG, adapter=dataclasses.replace(CONFIG.adapter, rank=9))
-    with pytest.raises(ValueError, match=r"adapter/.* is \(.*8.*\), but config.model asks for"):
-        initial_variables(wider, ("adapter",), str(tmp_path / "m"), seed=0)
+    with pytest.raises(
+        ValueError, match="the adapter of .* is not the one of config.model.*rank=9"
+    ):
+        initial_variables(wider, ("adapter",), str(tmp_path / "m"), seed=0, trained="adapter")
 
 
 def test_a_missing_directory_is_named():
     with pytest.raises(FileNotFoundError, match="no/such"):
-        initial_variables(CONFIG, ("clip",), "no/such", seed=0)
+        initial_variables(CONFIG, ("clip",), "no/such", seed=0, trained="clip")
+
+
+def test_a_frozen_part_is_never_drawn(clip_dir):
+    with pytest.raises(ValueError, match="holds no masks; expected"):
+        parts = ("clip", "masks", "adapter")
+        initial_variables(CONFIG, parts, str(clip_dir), seed=0, trained="adapter")
 
 
 def test_the_later_of_two_directories_counts(clip_dir, tmp_path):
@@ -66,7 +66,7 @@ def test_the_later_of_two_directories_counts(clip_dir, tmp_path):
         variables = init_variables(CONFIG, jax.random.key(seed), ("adapter",))
         save_pretrained(tmp_path / str(seed), CONFIG, variables, None, ("adapter",))
     both = f"{tmp_path / '1'}, {tmp_path / '2'}"
-    found, _ = initial_variables(CONFIG, ("adapter",), both, seed=0)
+    found, _ = initial_variables(CONFIG, ("adapter",), both, seed=0, trained="adapter")
     flat = traverse_util.flatten_dict(found["params"], sep="/")
     second = traverse_util.flatten_dict(variables["params"], sep="/")
     assert all((flat[path] == second[path]).all() for path in second)

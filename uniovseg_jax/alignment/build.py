@@ -70,6 +70,7 @@ def build_pairs(
         "config": dataclasses.asdict(config),
         "align_scales": list(pretrained.config.align_scales),
         "pooling": pretrained.config.pooling,
+        "points_per_side": pretrained.config.points_per_side,
         "params_sha256": params_sha256(frozen),
     }
     if (store := open_store(directory, settings)) is not None:

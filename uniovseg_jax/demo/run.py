@@ -81,18 +81,17 @@ def run_demo(options: DemoOptions, get_config: GetConfig) -> dict[str, Any]:
       The report, as `report.json` has it.
 
     Raises:
-      ValueError: If the words are no vocabulary, or the settings contradict one another.
+      ValueError: If the words are no vocabulary, or the weights were trained on another world.
       FileNotFoundError: If a model directory is missing.
     """
     words = pictures_lib.choose_words(options.words)
     clock = Progress(7 if options.from_nothing else 5)
-    # Stage 2 is always trained anew; a killed run of the phases before it goes on where it was.
-    shutil.rmtree(options.work / "stage2", ignore_errors=True)
-
     retrieval, stage1 = None, options.stage1
     if not options.from_nothing:  # Looked at first, so that a wrong folder costs no time.
         retrieval = load_pretrained(options.clip).metadata.get("metrics", {}).get("retrieval")
-        load_pretrained(stage1)
+        _check_world(options)
+    # Stage 2 is always trained anew; a killed run of the phases before it goes on where it was.
+    shutil.rmtree(options.work / "stage2", ignore_errors=True)
     with clock.part("render the world"):
         world = _render(options)
     if options.from_nothing:
@@ -133,7 +132,7 @@ def run_demo(options: DemoOptions, get_config: GetConfig) -> dict[str, Any]:
         "seed": options.seed,
         "split": options.split,
         "num_images": len(images),
-        "weights": "trained in this run" if options.from_nothing else stage1,
+        "weights": "trained in this run" if options.from_nothing else pathlib.Path(stage1).name,
         "params_sha256": params_sha256(base.variables),
         "clip": {"retrieval": retrieval},
         "pairs": {
@@ -154,11 +153,19 @@ def run_demo(options: DemoOptions, get_config: GetConfig) -> dict[str, Any]:
     return report
 
 
+def _check_world(options: DemoOptions) -> None:
+    """Refuses another world than that of the weights: they have seen what is unseen there."""
+    world = load_pretrained(options.stage1).metadata.get("seed")
+    if world != options.seed:
+        raise ValueError(
+            f"{options.stage1} was trained on world {world}, which shows what is held out in world "
+            f"{options.seed}; expected --seed={world}, or --from_nothing."
+        )
+
+
 def _proposals(tiny: bool) -> ProposalConfig:
-    """A coarser grid than the released one suits 256 px; the rest is as in the released code."""
-    if tiny:  # A few steps do not teach a model to trust its masks.
-        return ProposalConfig(points_per_side=4, score_threshold=0.0)
-    return ProposalConfig(points_per_side=10)
+    """Returns the released choices; a few steps, though, do not teach a model to trust its masks."""
+    return ProposalConfig(score_threshold=0.0) if tiny else ProposalConfig()
 
 
 def _render(options: DemoOptions) -> pathlib.Path:

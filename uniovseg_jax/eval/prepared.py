@@ -94,6 +94,7 @@ def prepare_images(
                 truth[i, j][ids == info["id"]] = 1.0
         pooled, true_pooled = jax.device_get(compiled(variables, features, logits, truth))
         for i, record in enumerate(batch):
+            width, height = boxed[i][1]
             n, m = len(found[i].ious), len(record["segments_info"])
             yield PreparedImage(
                 image=record["image"],
@@ -105,7 +106,7 @@ def prepare_images(
                 masks=FullSizeLogits(
                     found[i].mask_logits,
                     (side, side),
-                    boxed[i][1][::-1],
+                    (height, width),
                     record["image"].shape[:2],
                 ),
                 scores=found[i].ious,

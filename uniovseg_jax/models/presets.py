@@ -161,6 +161,7 @@ class UniOVSegConfig:
       quality_head: Predict a quality score per mask.
       masks_per_point: Masks of different granularity per point.
       point_box_size: Side in pixels of the box that stands for a point.
+      points_per_side: Side of the point grid that proposes masks.
       pooling: How a mask weighs CLIP pixels, see `ops.pooling`.
       align_scales: Input sides whose region embeddings are averaged in stage 2.
       adapter: The stage-2 adapter; None where a model has none.
@@ -182,6 +183,7 @@ class UniOVSegConfig:
     quality_head: bool = True
     masks_per_point: int = 4
     point_box_size: float = 4.0
+    points_per_side: int = 20
     pooling: Literal["binary", "binary_or_soft", "area"] = "binary"
     align_scales: tuple[int, ...] = (896, 1024)
     adapter: AdapterConfig | None = AdapterConfig()
@@ -209,6 +211,7 @@ PRESETS: dict[str, UniOVSegConfig] = {
         encoder_ffn_dim=256,
         decoder_layers=3,
         decoder_ffn_dim=256,
+        points_per_side=10,
         pooling="area",
         align_scales=(224, 256),
         adapter=AdapterConfig(source="clip", mode="pooled", rank=32),
@@ -223,6 +226,7 @@ PRESETS: dict[str, UniOVSegConfig] = {
         encoder_ffn_dim=64,
         decoder_layers=3,
         decoder_ffn_dim=64,
+        points_per_side=4,
         pooling="area",
         align_scales=(64, 96),
         adapter=AdapterConfig(source="clip", mode="pooled", rank=8),

@@ -1,5 +1,6 @@
 """Where a run's first variables come from: model directories, and chance for what they lack."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,9 +11,16 @@ from uniovseg_jax.models.tokenizer import Tokenizer
 from uniovseg_jax.models.uniovseg import Part, abstract_variables, init_variables
 from uniovseg_jax.weights.store import load_pretrained
 
+# What does not change what the mask decoder's parameters mean.
+_NOT_OF_MASKS = ("clip", "image_size", "points_per_side", "pooling", "align_scales", "adapter")
+
 
 def initial_variables(
-    config: UniOVSegConfig, parts: tuple[Part, ...], init: str, seed: int
+    config: UniOVSegConfig,
+    parts: tuple[Part, ...],
+    init: str,
+    seed: int,
+    trained: Part,
 ) -> tuple[dict[str, Any], Tokenizer | None]:
     """Returns the variables of the given parts and the tokenizer that came along with `clip`.
 
@@ -20,12 +28,15 @@ def initial_variables(
       config: The model to train.
       parts: Which of `clip`, `masks` and `adapter` the run holds.
       init: Model directories, separated by commas; where two hold the same part, the later one
-        counts. Parts that none of them holds are drawn at random.
-      seed: For these.
+        counts.
+      seed: For the trained part where no directory holds it; it is drawn at random then.
+      trained: The only part that may be missing: the others are frozen, and a frozen random part
+        would be a silent mistake.
 
     Raises:
       FileNotFoundError: If a directory is no model directory.
-      ValueError: If a directory is damaged or its part has other sizes than `config`.
+      ValueError: If a directory is damaged, its part belongs to another model than `config`, or a
+        part that is not trained is missing.
     """
     flat: dict[str, Any] = {}
     tokenizer = None
@@ -33,9 +44,9 @@ def initial_variables(
     for directory in filter(None, (name.strip() for name in init.split(","))):
         pretrained = load_pretrained(directory)
         found = _flatten(pretrained.variables)
+        for part in set(pretrained.parts) & set(parts):
+            _check_same_model(pretrained.config, config, part, directory)
         if "clip" in pretrained.parts and "clip" in parts:
-            if pretrained.config.clip != config.clip:
-                raise ValueError(f"init: the CLIP of {directory} is not the one of config.model.")
             tokenizer = pretrained.tokenizer
         for part in set(pretrained.parts) & set(parts):
             expected = _flatten(abstract_variables(config, (part,)))
@@ -48,11 +59,34 @@ def initial_variables(
                     )
                 flat[path] = found[path]
             missing.discard(part)
-    fresh: tuple[Part, ...] = tuple(part for part in parts if part in missing)
-    if fresh:
-        flat |= _flatten(init_variables(config, jax.random.key(seed), fresh))
+    if lacking := sorted(missing - {trained}):
+        raise ValueError(
+            f"init is {init!r} and holds no {' and no '.join(lacking)}; expected a model directory "
+            "with every part that is not trained."
+        )
+    if missing:
+        flat |= _flatten(init_variables(config, jax.random.key(seed), (trained,)))
     variables = traverse_util.unflatten_dict(flat, sep="/")
     return {"params": variables["params"], "fixed": variables.get("fixed", {})}, tokenizer
+
+
+def _check_same_model(
+    found: UniOVSegConfig, expected: UniOVSegConfig, part: Part, directory: str
+) -> None:
+    """Compares what tensor shapes do not show, such as the number of heads."""
+    names = {
+        "clip": ("clip",),
+        "adapter": ("adapter",),
+        "masks": tuple(
+            field.name for field in dataclasses.fields(found) if field.name not in _NOT_OF_MASKS
+        ),
+    }[part]
+    for name in names:
+        if getattr(found, name) != getattr(expected, name):
+            raise ValueError(
+                f"init: the {name} of {directory} is not the one of config.model "
+                f"(part {part}); expected {getattr(expected, name)}."
+            )
 
 
 def _flatten(variables: Any) -> dict[str, Any]:

@@ -36,14 +36,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dic
       `metrics` (of the evaluation of these) and their `params_sha256`.
 
     Raises:
-      ValueError: If the configuration does not fit the data, the devices or the checkpoint.
+      ValueError: If the configuration does not fit the data or the devices, or the working
+        directory was started with another one.
       FloatingPointError: If the loss stops being finite.
     """
     workdir = pathlib.Path(workdir)
     mesh = sharding.make_mesh(config.num_devices)
     sharding.check_batch_size(config.batch_size, mesh)
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
+    _keep_config(config, workdir)
 
     # What differs between the phases: data, model and weights, loss, evaluation.
     phase = make_phase(config, workdir)
@@ -116,6 +117,26 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dic
     }
     (workdir / "final.json").write_text(json.dumps(final, indent=2) + "\n")
     return final
+
+
+def _keep_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes `config.json`, unless the directory holds the work of another configuration."""
+    path = workdir / "config.json"
+    text = config.to_json_best_effort(indent=2) + "\n"
+    if path.exists() and (workdir / "checkpoints").exists():
+        before, now = (_decisive(json.loads(version)) for version in (path.read_text(), text))
+        if before != now:
+            names = sorted(k for k in before | now if before.get(k) != now.get(k))
+            raise ValueError(
+                f"{workdir} was started with another {', '.join(names)}; expected the same "
+                "configuration, or another working directory."
+            )
+    path.write_text(text)
+
+
+def _decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the entries that decide what a run computes."""
+    return {k: v for k, v in config.items() if k not in ("log", "checkpoint", "num_devices")}
 
 
 def _evaluate(

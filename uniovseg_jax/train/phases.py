@@ -77,7 +77,9 @@ def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phas
     data_dir = _prepare_data(config, workdir, "web")
     train = tinyscenes.load_source(data_dir, "web", "train")
     val = tinyscenes.load_source(data_dir, "web", "val")
-    variables, tokenizer = initial_variables(model_config, ("clip",), config.init, config.seed)
+    variables, tokenizer = initial_variables(
+        model_config, ("clip",), config.init, config.seed, trained="clip"
+    )
     if tokenizer is None:
         spread = np.linspace(0, len(train) - 1, min(len(train), _TOKENIZER_CAPTIONS), dtype=int)
         texts = [train[int(i)]["caption"] for i in spread]
@@ -133,10 +135,13 @@ def _make_stage1(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Ph
     """Promptable masks from image-mask data; CLIP is frozen."""
     model_config = config_from_dict(config.model.to_dict())
     parts = ("clip", "masks")
-    variables, tokenizer = initial_variables(model_config, parts, config.init, config.seed)
-    compute_loss = steps.make_stage1_loss(
-        UniOVSeg(model_config), losses.Stage1LossConfig(**config.loss)
+    variables, tokenizer = initial_variables(
+        model_config, parts, config.init, config.seed, trained="masks"
     )
+    loss_config = losses.Stage1LossConfig(**config.loss)
+    if not model_config.quality_head:
+        loss_config = dataclasses.replace(loss_config, iou_weight=0.0)
+    compute_loss = steps.make_stage1_loss(UniOVSeg(model_config), loss_config)
 
     data_dir = _prepare_data(config, workdir, "image_mask")
     size = model_config.image_size
@@ -165,8 +170,14 @@ def _make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Ph
     from uniovseg_jax.alignment import build, regions, store
 
     model_config = config_from_dict(config.model.to_dict())
+    if model_config.adapter is None or model_config.adapter.mode != "pooled":
+        raise ValueError(
+            "stage2 trains from stored vectors; expected config.model.adapter.mode = 'pooled'."
+        )
     parts = ("clip", "masks", "adapter")
-    variables, tokenizer = initial_variables(model_config, parts, config.init, config.seed)
+    variables, tokenizer = initial_variables(
+        model_config, parts, config.init, config.seed, trained="adapter"
+    )
     model = UniOVSeg(model_config)
     if config.data.pairs:
         pairs = store.PairStore(config.data.pairs)
