@@ -164,7 +164,7 @@ def _check_world(options: DemoOptions) -> None:
 
 
 def _proposals(tiny: bool) -> ProposalConfig:
-    """Returns the released choices; a few steps, though, do not teach a model to trust its masks."""
+    """Returns the released choices; a few steps do not teach a model to trust its masks."""
     return ProposalConfig(score_threshold=0.0) if tiny else ProposalConfig()
 
 
