@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     try:
         final = train(_CONFIG.value, str(_WORKDIR.value))
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in final["metrics"].items())
     print(f"Done after {final['step']} steps: {numbers}. Model: {_WORKDIR.value}/model")

@@ -138,6 +138,8 @@ def save_pretrained(
     try:
         (temporary / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
         save_file(tensors, str(temporary / PARAMS_FILE))
+        # safetensors writes for the owner alone; everyone may read a model as they may its config.
+        (temporary / PARAMS_FILE).chmod((temporary / CONFIG_FILE).stat().st_mode & 0o777)
         if text_tokenizer is not None:
             (temporary / TOKENIZER_FILE).write_text(text_tokenizer.to_json(), encoding="utf-8")
         for path in [*temporary.iterdir(), temporary]:
