@@ -27,7 +27,7 @@ def _demo(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(_ROOT / "scripts" / "demo.py"), *arguments],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1700,
         check=False,
         env=environment,
         cwd=_ROOT,
@@ -44,7 +44,7 @@ def finished(output):
     return _demo(f"--output={output}", "--from_nothing", "--tiny", "--preset=test", "--seed=3")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_all_three_phases_run_from_nothing_and_end_with_a_clear_line(finished, output):
     assert finished.returncode == 0, finished.stderr[-4000:]
     last = finished.stdout.strip().splitlines()[-1]
