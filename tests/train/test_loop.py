@@ -95,6 +95,7 @@ def fake_run(make_config, monkeypatch, tmp_path):
         saved = []
         monkeypatch.setattr(loop, "make_phase", lambda *_: phase)
         monkeypatch.setattr(loop, "save_pretrained", lambda *a, **k: saved.append(k["metadata"]))
+        changes = {"evals__patience": 0, **changes}
         config = make_config("clip", total_steps=6, evals__every=1, **changes)
         config.optimizer.no_decay = ()
         return loop.train(config, tmp_path), saved
