@@ -111,7 +111,10 @@ class StoreWriter:
             "entities": np.array([e for image in images for e in image.entities], np.str_),
             "region_counts": np.array([len(image.masks) for image in images], np.int32),
             "mask_sizes": np.array([mask["size"] for mask in masks], np.int32).reshape(-1, 2),
-            "mask_counts": np.array([mask["counts"] for mask in masks], np.str_),
+            # As one text: numpy would give every mask the room of the longest, four bytes a letter.
+            "mask_counts": np.frombuffer(
+                "\n".join(mask["counts"] for mask in masks).encode("ascii"), np.uint8
+            ),
             "scores": np.concatenate([image.scores for image in images]),
             "costs": np.concatenate([image.costs.ravel() for image in images]),
             "num_scales": np.int32(images[0].costs.shape[0]),
@@ -213,12 +216,13 @@ def _split_shard(
 ) -> Iterator[tuple[ImageRegions, Int[np.ndarray, "p 2"]]]:
     """Cuts the flat arrays of a shard into images."""
     scales = int(shard["num_scales"])
+    mask_counts = shard["mask_counts"].tobytes().decode("ascii").split("\n")
     pooled = {k.split("/", 1)[1]: v for k, v in shard.items() if k.startswith("pooled/")}
     entity = region = pair = cost = 0
     for i, image_id in enumerate(shard["image_ids"].tolist()):
         e, n, p = (int(shard[f"{k}_counts"][i]) for k in ("entity", "region", "pair"))
         sizes = shard["mask_sizes"][region : region + n].tolist()
-        counts = shard["mask_counts"][region : region + n].tolist()
+        counts = mask_counts[region : region + n]
         image = ImageRegions(
             image_id=image_id,
             entities=tuple(shard["entities"][entity : entity + e].tolist()),
