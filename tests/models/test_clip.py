@@ -1,6 +1,5 @@
 """Both CLIP towers against OpenCLIP: stored goldens everywhere, live random models with torch."""
 
-import dataclasses
 import pathlib
 
 import flax
@@ -75,12 +74,14 @@ def test_both_towers_equal_the_openclip_golden(head):
     config = _golden_config(head)
     model, variables = CLIP(config), _variables(config, state)
     image, tokens = jnp.asarray(golden["in/image"]), jnp.asarray(golden["in/tokens"])
-    features = model.apply(variables, image, method="trunk_features")
+    features = jax.jit(model.apply, static_argnames="method")(
+        variables, image, method="trunk_features"
+    )
     for name in ("res2", "res3", "res4", "res5"):
         _assert_close(features[name], golden[f"out/{name}"])
     pooled = features["res5"].mean((1, 2))
     _assert_close(model.apply(variables, pooled, method="project"), golden["out/image_embedding"])
-    image_embedding, text_embedding, scale = model.apply(variables, image, tokens)
+    image_embedding, text_embedding, scale = jax.jit(model.apply)(variables, image, tokens)
     _assert_close(image_embedding, _unit(golden["out/image_embedding"]))
     _assert_close(text_embedding, _unit(golden["out/text_embedding"]))
     assert float(scale) == pytest.approx(np.exp(3.0), rel=1e-6)
@@ -133,12 +134,16 @@ def test_random_openclip_convnext_atto_is_reproduced(open_clip, head):
 
 def test_pooling_with_a_mask_of_ones_is_the_image_embedding(test_model):
     model, variables, image, _ = test_model
-    res5 = model.apply(variables, image, method="trunk_features")["res5"]
-    pooled = mask_pooling(res5, jnp.ones((2, 1, 16, 16)), "binary")
-    region = _unit(model.apply(variables, pooled, method="project"))[:, 0]
-    np.testing.assert_allclose(
-        region, model.apply(variables, image, method="encode_image"), atol=1e-6
-    )
+
+    @jax.jit
+    def embed(variables, image):
+        res5 = model.apply(variables, image, method="trunk_features")["res5"]
+        pooled = mask_pooling(res5, jnp.ones((2, 1, 16, 16)), "binary")
+        region = model.apply(variables, pooled, method="project")[:, 0]
+        return region, model.apply(variables, image, method="encode_image")
+
+    region, whole = embed(variables, image)
+    np.testing.assert_allclose(_unit(region), whole, atol=1e-6)
 
 
 def test_images_are_normalised_on_the_0_to_255_scale(test_model):
@@ -168,32 +173,7 @@ def test_parameter_counts_of_the_large_model():
 
 def test_bfloat16_stays_close_and_embeddings_stay_float32(test_model):
     model, variables, image, tokens = test_model
-    half = CLIP(_TEST, dtype=jnp.bfloat16)
-    for got, want in zip(
-        half.apply(variables, image, tokens), model.apply(variables, image, tokens), strict=True
-    ):
+    half = jax.jit(CLIP(_TEST, dtype=jnp.bfloat16).apply)(variables, image, tokens)
+    for got, want in zip(half, jax.jit(model.apply)(variables, image, tokens), strict=True):
         assert got.dtype == jnp.float32
         np.testing.assert_allclose(got, want, atol=0.1)
-
-
-def test_eight_devices_give_the_gradient_of_one(test_model):
-    _, variables, _, _ = test_model
-    model = CLIP(dataclasses.replace(_TEST, depths=(1, 1, 1, 1), text_layers=1))
-    rng = np.random.default_rng(0)
-    image = jnp.asarray(rng.integers(0, 256, (8, 32, 32, 3), np.uint8))
-    tokens = jnp.asarray(rng.integers(0, 511, (8, 32)), jnp.int32)
-    variables = jax.jit(model.init)(jax.random.key(1), image, tokens)
-
-    def loss(variables, image, tokens):
-        image_embedding, text_embedding, scale = model.apply(variables, image, tokens)
-        logits = scale * image_embedding @ text_embedding.T
-        return -jnp.mean(jnp.diagonal(jax.nn.log_softmax(logits)))
-
-    step = jax.jit(jax.value_and_grad(loss))
-    want = step(variables, image, tokens)
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    split = jax.NamedSharding(mesh, jax.P("data"))
-    whole = jax.device_put(variables, jax.NamedSharding(mesh, jax.P()))
-    got = step(whole, jax.device_put(image, split), jax.device_put(tokens, split))
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

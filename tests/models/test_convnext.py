@@ -67,7 +67,7 @@ def test_a_block_equals_the_definition_where_the_norms_epsilon_shows():
 def test_the_gradient_of_the_trunk_is_finite_and_reaches_every_parameter():
     model = ConvNeXt(_TEST)
     x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-    variables = model.init(jax.random.key(1), x)
+    variables = jax.jit(model.init)(jax.random.key(1), x)
 
     def total(variables):
         return sum(jnp.sum(jnp.sin(3 * v)) for v in model.apply(variables, x).values())
@@ -87,3 +87,16 @@ def test_fan_in_init_keeps_the_signal_where_the_fixed_one_loses_it():
         assert float(params["gamma"][0]) == pytest.approx(config.layer_scale)
     assert std["nano"] == pytest.approx(1 / 7, rel=0.1)
     assert std["convnext_tiny"] == pytest.approx(0.02, rel=0.15)
+
+
+def test_eight_devices_give_the_gradient_of_one():
+    block = Block(_TEST)
+    x = jax.random.normal(jax.random.key(0), (8, 4, 4, 8))
+    variables = jax.jit(block.init)(jax.random.key(1), x)
+    step = jax.jit(jax.value_and_grad(lambda v, x: jnp.mean(jnp.sin(block.apply(v, x)))))
+    want = step(variables, x)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    whole = jax.device_put(variables, jax.NamedSharding(mesh, jax.P()))
+    got = step(whole, jax.device_put(x, jax.NamedSharding(mesh, jax.P("data"))))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

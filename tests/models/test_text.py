@@ -15,8 +15,12 @@ def text_model():
     tokens = np.zeros((2, _TEST.context_length), np.int32)
     tokens[0, :5] = [510, 4, 9, 3, 511]
     tokens[1, :4] = [510, 4, 9, 511]
-    variables = model.init(jax.random.key(0), jnp.asarray(tokens))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.asarray(tokens))
     return model, variables, tokens
+
+
+def _encode(model, variables, tokens):
+    return jax.jit(model.apply)(variables, jnp.asarray(tokens))
 
 
 def test_attention_is_causal_so_nothing_behind_the_end_counts(text_model):
@@ -24,8 +28,8 @@ def test_attention_is_causal_so_nothing_behind_the_end_counts(text_model):
     changed = tokens.copy()
     changed[0, 5:], changed[1, 4:] = 77, 33
     np.testing.assert_allclose(
-        model.apply(variables, jnp.asarray(tokens)),
-        model.apply(variables, jnp.asarray(changed)),
+        _encode(model, variables, tokens),
+        _encode(model, variables, changed),
         atol=1e-6,
     )
 
@@ -34,17 +38,15 @@ def test_what_comes_before_the_end_counts(text_model):
     model, variables, tokens = text_model
     changed = tokens.copy()
     changed[:, 1] = 5
-    difference = model.apply(variables, jnp.asarray(tokens)) - model.apply(
-        variables, jnp.asarray(changed)
-    )
+    difference = _encode(model, variables, tokens) - _encode(model, variables, changed)
     assert np.abs(difference).max(-1).min() > 1e-4
 
 
 def test_shorter_padding_gives_the_same_vectors(text_model):
     model, variables, tokens = text_model
     np.testing.assert_allclose(
-        model.apply(variables, jnp.asarray(tokens)),
-        model.apply(variables, jnp.asarray(tokens[:, :8])),
+        _encode(model, variables, tokens),
+        _encode(model, variables, tokens[:, :8]),
         atol=1e-6,
     )
 
