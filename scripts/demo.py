@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
     get_config = _load_config_file(_ROOT / "configs" / "tinyscenes.py").get_config
     try:
         run_demo(options, get_config)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 
 
