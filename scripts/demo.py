@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     # numpy's products here are small, and threads of its own would fight with those of JAX for the
-    # same few cores (measured: four times slower). Read when numpy is imported, just below.
+    # same few cores (seen: several times slower on two). Read when numpy is imported, just below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # What the demo does is printed part by part; libraries need only warn.
     logging.set_verbosity(logging.WARNING)
