@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
+from uniovseg_jax.buckets import bucket_size
 from uniovseg_jax.masks import packed_nms
 from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
@@ -193,7 +194,7 @@ def make_proposer(model: UniOVSeg, config: ProposalConfig) -> Proposer:
 
 def _bucket(indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " padded"]:
     """Pads indices with zeros to a power of two, so that few shapes are compiled."""
-    padded = np.zeros(max(_GROUP, 1 << (max(1, indices.size) - 1).bit_length()), np.int32)
+    padded = np.zeros(bucket_size(indices.size, _GROUP), np.int32)
     padded[: indices.size] = indices
     return padded
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from uniovseg_jax.buckets import bucket_size
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.weights.store import Pretrained
 
@@ -230,7 +231,7 @@ class TextEncoder:
         return tokens
 
     def _encode_padded(self, tokens: Int[np.ndarray, "p t"]) -> Float[np.ndarray, "p e"]:
-        size = max(_SMALLEST_BUCKET, 1 << (len(tokens) - 1).bit_length())
+        size = bucket_size(len(tokens), _SMALLEST_BUCKET)
         padded = np.zeros((size, tokens.shape[1]), np.int32)
         padded[: len(tokens)] = tokens
         return np.asarray(self._encode(self._params, padded), np.float32)[: len(tokens)]

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from uniovseg_jax.buckets import bucket_size
 from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.inference.segmenter import SegmenterConfig
@@ -84,7 +85,7 @@ def prepare_images(
         features = proposer.encode(variables, images)
         found = proposer.propose_from(variables, features, sizes)
         count = max(1, max(len(proposals.ious) for proposals in found))
-        count = 1 << (count - 1).bit_length()
+        count = bucket_size(count)
         logits = np.full((batch_size, count, *found[0].mask_logits.shape[1:]), -1.0, np.float32)
         truth = np.full((batch_size, _MAX_SEGMENTS, side, side), -1.0, np.float32)
         for i, record in enumerate(batch):

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from numpy.typing import ArrayLike
 
+from uniovseg_jax.buckets import bucket_size
 from uniovseg_jax.inference.full_size import NetworkInput
 from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks
 from uniovseg_jax.models.prompt_encoder import PromptType, points_to_boxes
@@ -120,7 +121,7 @@ class Predictor:
         results = []
         for start in range(0, len(boxes), _LARGEST_BUCKET):
             part = boxes[start : start + _LARGEST_BUCKET]
-            padded = np.zeros((1 << (len(part) - 1).bit_length(), 4), np.float32)
+            padded = np.zeros((bucket_size(len(part)), 4), np.float32)
             padded[: len(part)] = part
             logits, ious = self._decode(
                 self._variables,

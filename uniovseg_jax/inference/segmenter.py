@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from scipy.special import softmax
 
+from uniovseg_jax.buckets import bucket_size
 from uniovseg_jax.inference.full_size import FullSizeLogits, NetworkInput
 from uniovseg_jax.inference.results import (
     TASKS,
@@ -192,7 +193,7 @@ def _make_region_encoder(pretrained: Pretrained) -> Callable[..., Float[np.ndarr
         features: ImageFeatures, mask_logits: Float[np.ndarray, "n h w"]
     ) -> Float[np.ndarray, "n e"]:
         count = len(mask_logits)
-        size = max(_SMALLEST_BUCKET, 1 << max(0, count - 1).bit_length())
+        size = bucket_size(count, _SMALLEST_BUCKET)
         padded = np.full((size, *mask_logits.shape[1:]), -1.0, np.float32)
         padded[:count] = mask_logits
         return np.asarray(compiled(pretrained.variables, features, padded))[:count]
