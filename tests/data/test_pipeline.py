@@ -16,6 +16,7 @@ CONFIG = ml_collections.ConfigDict(
         "num_boxes": 2,
         "scale_range": (0.8, 1.2),
         "brightness": 0.2,
+        "phrase_rate": 0.5,
     }
 )
 

@@ -53,9 +53,9 @@ def test_gradients_equal_those_of_the_whole_map(shape):
 
 
 def test_chunks_stay_within_their_size():
-    assert ops._chunk_cells(2, 12) == 4
-    assert ops._chunk_cells(1, 12) == 6
-    assert ops._chunk_cells(12, 3) == 1
+    assert ops._chunk_rows(24) == 8
+    assert ops._chunk_rows(9) == 9
+    assert ops._chunk_rows(11) == 1
 
 
 def test_bfloat16_maps_stay_bfloat16():

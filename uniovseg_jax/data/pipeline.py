@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from uniovseg_jax import masks as masks_lib
+from uniovseg_jax.captions.parse import draw_phrase
 from uniovseg_jax.data import transforms
 
 Record = dict[str, Any]
@@ -47,10 +48,11 @@ def make_batches(
 def make_clip_transform(
     config: ml_collections.ConfigDict, tokenize: Callable[[list[str]], np.ndarray], seed: int
 ) -> Callable[[int, Record], Example]:
-    """Returns the transform of the phase `clip`: picture and caption.
+    """Returns the transform of the phase `clip`: picture and text.
 
     Args:
-      config: `scale_range` and `brightness`.
+      config: `scale_range`, `brightness` and `phrase_rate`, how often a part of the caption stands
+        for the whole, see `draw_phrase`.
       tokenize: Maps texts to token ids.
       seed: Of the augmentation.
     """
@@ -62,7 +64,10 @@ def make_clip_transform(
         if rng.random() < 0.5:
             image = image[:, ::-1]
         image = transforms.jitter_brightness(image, rng, config.brightness)
-        return {"image": image, "tokens": tokenize([record["caption"]])[0]}
+        caption = record["caption"]
+        if rng.random() < config.phrase_rate:
+            caption = draw_phrase(caption, rng)
+        return {"image": image, "tokens": tokenize([caption])[0]}
 
     return transform
 

@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from uniovseg_jax.models.layers import gelu, make_layer_norm
+from uniovseg_jax.models.layers import make_layer_norm
 from uniovseg_jax.models.presets import AdapterConfig, UniOVSegConfig
+from uniovseg_jax.ops.gelu import gelu
 from uniovseg_jax.ops.pooling import PoolingMode, mask_weights, pool
 
 CLIP_SOURCES = ("res2", "res3", "res4", "res5")

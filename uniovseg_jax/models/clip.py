@@ -9,7 +9,6 @@ from jaxtyping import Array, Float, Int, Num
 
 from uniovseg_jax.models.convnext import ConvNeXt
 from uniovseg_jax.models.layers import (
-    gelu,
     l2_normalize,
     make_layer_norm,
     torch_bias_init,
@@ -17,6 +16,7 @@ from uniovseg_jax.models.layers import (
 )
 from uniovseg_jax.models.presets import ClipConfig
 from uniovseg_jax.models.text import TextTransformer
+from uniovseg_jax.ops.gelu import gelu
 
 _MAX_LOGIT_SCALE = 100.0
 

@@ -36,11 +36,6 @@ def fused_qkv_init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32)
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def gelu(x: Array) -> Array:
-    """Exact GELU, `x * Phi(x)`; jax.nn's default is the tanh approximation."""
-    return jax.nn.gelu(x, approximate=False)
-
-
 def l2_normalize(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     """Scales vectors to length 1 in float32; a zero vector stays zero, with a finite gradient."""
     x = x.astype(jnp.float32)

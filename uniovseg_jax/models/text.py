@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, Int
 
 from uniovseg_jax.models.layers import (
     MultiHeadAttention,
-    gelu,
     make_layer_norm,
     torch_bias_init,
 )
 from uniovseg_jax.models.presets import ClipConfig
+from uniovseg_jax.ops.gelu import gelu
 
 # The text tower keeps torch's LayerNorm default whatever the trunk uses.
 _NORM_EPS = 1e-5

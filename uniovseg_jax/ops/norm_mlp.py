@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from uniovseg_jax.ops.gelu import gelu
 from uniovseg_jax.ops.platform import by_platform
 
 # Rows of the two products per step on CPU: the hidden layer then stays in cache.
-_CHUNK_ROWS = 2048
+_CHUNK_ROWS = 4096
 
 
 class NormMlpParams(NamedTuple):
@@ -48,38 +49,34 @@ def norm_mlp_whole(
     y = centred * (inverse_std * params.norm_scale) + params.norm_bias
     # The norm is float32 work; the products run in the dtype of the map.
     kernel_1, bias_1, kernel_2, bias_2 = (p.astype(x.dtype) for p in params[2:])
-    hidden = jax.nn.gelu(y.astype(x.dtype) @ kernel_1 + bias_1, approximate=False)
+    hidden = gelu(y.astype(x.dtype) @ kernel_1 + bias_1)
     return hidden @ kernel_2 + bias_2
 
 
-def _chunk_cells(batch: int, cells: int) -> int:
-    """The largest divisor of `cells` that keeps a step within `_CHUNK_ROWS`."""
-    limit = max(1, _CHUNK_ROWS // batch)
-    return max(size for size in range(1, min(limit, cells) + 1) if cells % size == 0)
+def _chunk_rows(rows: int) -> int:
+    """The largest divisor of `rows` up to `_CHUNK_ROWS`."""
+    return max(size for size in range(1, min(_CHUNK_ROWS, rows) + 1) if rows % size == 0)
 
 
 def _slice(x: Array, step: Array, size: int) -> Array:
-    return jax.lax.dynamic_slice_in_dim(x, step * size, size, axis=1)
+    return jax.lax.dynamic_slice_in_dim(x, step * size, size)
 
 
 def _update(x: Array, chunk: Array, step: Array, size: int) -> Array:
-    return jax.lax.dynamic_update_slice_in_dim(x, chunk, step * size, axis=1)
+    return jax.lax.dynamic_update_slice_in_dim(x, chunk, step * size, axis=0)
 
 
 def norm_mlp_chunked(
-    x: Float[Array, "b h w c"], params: NormMlpParams, eps: float
-) -> Float[Array, "b h w c"]:
-    """`norm_mlp` of some cells of all images at a time: for CPU."""
-    b, h, w, c = x.shape
-    size = _chunk_cells(b, h * w)
-    if size == h * w:
-        return norm_mlp_whole(x, params, eps)
-    cells = x.reshape(b, h * w, c)
+    x: Float[Array, "*n c"], params: NormMlpParams, eps: float
+) -> Float[Array, "*n c"]:
+    """`norm_mlp` of some cells at a time: for CPU."""
+    cells = x.reshape(-1, x.shape[-1])
+    size = _chunk_rows(len(cells))
 
     def apply_chunk(step: Array, out: Array) -> Array:
         return _update(out, norm_mlp_whole(_slice(cells, step, size), params, eps), step, size)
 
-    out = jax.lax.fori_loop(0, h * w // size, apply_chunk, jnp.zeros_like(cells))
+    out = jax.lax.fori_loop(0, len(cells) // size, apply_chunk, jnp.zeros_like(cells))
     return out.reshape(x.shape)
 
 
@@ -94,11 +91,8 @@ def _chunked_backward(
     x: Array, params: NormMlpParams, grad: Array, *, eps: float
 ) -> tuple[Array, NormMlpParams]:
     """Gradients of `norm_mlp_chunked`, making every chunk's hidden layer again."""
-    b, h, w, c = x.shape
-    size = _chunk_cells(b, h * w)
-    if size == h * w:
-        return _whole_backward(x, params, grad, eps=eps)
-    cells, grad_cells = x.reshape(b, h * w, c), grad.reshape(b, h * w, c)
+    cells, grad_cells = x.reshape(-1, x.shape[-1]), grad.reshape(-1, x.shape[-1])
+    size = _chunk_rows(len(cells))
 
     def add_chunk(step: Array, total: tuple[Array, NormMlpParams]) -> tuple[Array, NormMlpParams]:
         grad_x, grad_params = total
@@ -108,13 +102,11 @@ def _chunked_backward(
         return _update(grad_x, more_x, step, size), jax.tree.map(jnp.add, grad_params, more_params)
 
     start = (jnp.zeros_like(cells), jax.tree.map(jnp.zeros_like, params))
-    grad_x, grad_params = jax.lax.fori_loop(0, h * w // size, add_chunk, start)
+    grad_x, grad_params = jax.lax.fori_loop(0, len(cells) // size, add_chunk, start)
     return grad_x.reshape(x.shape), grad_params
 
 
-def norm_mlp(
-    x: Float[Array, "b h w c"], params: NormMlpParams, eps: float
-) -> Float[Array, "b h w c"]:
+def norm_mlp(x: Float[Array, "*n c"], params: NormMlpParams, eps: float) -> Float[Array, "*n c"]:
     """Normalises every cell over its channels and applies dense, exact GELU, dense.
 
     The norm runs in float32, the products in the dtype of `x`.
