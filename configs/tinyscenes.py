@@ -83,7 +83,7 @@ def get_config(arg: str = "clip") -> ml_collections.ConfigDict:
 
 def _clip(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 128
-    config.total_steps = 3600
+    config.total_steps = 3200
     config.freeze = ()
     config.ema_decay = 0.998
     config.data.scale_range = (0.875, 1.125)
@@ -93,7 +93,7 @@ def _clip(config: ml_collections.ConfigDict) -> None:
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.warmup_steps = 80
     config.optimizer.no_decay = (r".*/(bias|scale|gamma)", r".*/logit_scale")
-    config.evals.every = 200
+    config.evals.every = 400
     config.evals.select = "retrieval"
     config.evals.patience = 3
     config.evals.group_size = 100
