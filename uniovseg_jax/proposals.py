@@ -170,7 +170,9 @@ class Proposer:
     ) -> Proposals:
         k, scores = scores.shape[1], scores.ravel()
         good = np.flatnonzero(scores >= self.config.score_threshold)
-        packed, areas = self._binarise(embeds, pixel_embeds, _bucket(good))
+        every = np.zeros(_round_up(scores.size, _GROUP), np.int32)
+        every[: good.size] = good
+        packed, areas = self._binarise(embeds, pixel_embeds, every, good.size)
         packed, areas = np.asarray(packed)[: good.size], np.asarray(areas)[: good.size]
         filled = packed.any(axis=(1, 2))
         good, packed, areas = good[filled], packed[filled], areas[filled]
@@ -194,7 +196,7 @@ def make_proposer(model: UniOVSeg, config: ProposalConfig) -> Proposer:
 
 def _bucket(indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " padded"]:
     """Pads indices with zeros to a power of two, so that few shapes are compiled."""
-    padded = np.zeros(bucket_size(indices.size, _GROUP), np.int32)
+    padded = np.zeros(bucket_size(indices.size, 16), np.int32)
     padded[: indices.size] = indices
     return padded
 
@@ -243,19 +245,35 @@ def _select_masks(
 
 
 def _binarise(
-    embeds: Float[Array, "n d"], pixel_embeds: Float[Array, "h w d"], index: Int[Array, " m"]
+    embeds: Float[Array, "n d"],
+    pixel_embeds: Float[Array, "h w d"],
+    index: Int[Array, " m"],
+    count: Int[Array, ""],
 ) -> tuple[UInt8[Array, "m h2 w8"], Int[Array, "m 2"]]:
-    """Returns some masks at half the input size, eight pixels a byte, and their areas.
+    """Returns the first `count` of some masks at half the input size, 8 pixels a byte, and areas.
 
     The released code enlarges logits fourfold and averages 2 x 2 pixels; for bilinear resizing
     that is the same as enlarging twofold. The areas are those above the two stability thresholds.
+    What lies behind the last group that `count` needs stays zero and costs nothing.
     """
     h, w = pixel_embeds.shape[:2]
 
-    def group(part: Int[Array, " g"]) -> tuple[Array, Array]:
+    def add_group(number: Array, out: tuple[Array, Array]) -> tuple[Array, Array]:
+        part = jax.lax.dynamic_slice_in_dim(index, number * _GROUP, _GROUP)
         logits = resize_maps(_select_masks(embeds, pixel_embeds, part), (2 * h, 2 * w))
         areas = [jnp.sum(logits > t, axis=(1, 2)) for t in (_STABLE_LOW, _STABLE_HIGH)]
-        return jnp.packbits(logits > _BINARISE, axis=-1), jnp.stack(areas, axis=-1)
+        made = jnp.packbits(logits > _BINARISE, axis=-1), jnp.stack(areas, axis=-1)
+        return jax.tree.map(
+            lambda all_, x: jax.lax.dynamic_update_slice_in_dim(all_, x, number * _GROUP, 0),
+            out,
+            made,
+        )
 
-    packed, areas = jax.lax.map(group, index.reshape(-1, _GROUP))
-    return packed.reshape(-1, *packed.shape[2:]), areas.reshape(-1, 2)
+    packed = jnp.zeros((len(index), 2 * h, -(-2 * w // 8)), jnp.uint8)
+    areas = jnp.zeros((len(index), 2), jnp.int32)
+    groups = (count + _GROUP - 1) // _GROUP
+    return jax.lax.fori_loop(0, groups, add_group, (packed, areas))
+
+
+def _round_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple

@@ -10,12 +10,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from uniovseg_jax.alignment.pairs import ImageRegions
+from uniovseg_jax.buckets import bucket_size
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer
 from uniovseg_jax.vocabulary import TextEncoder
 from uniovseg_jax.weights.store import Pretrained
+
+# Masks per image that arrays are padded to at least.
+_SMALLEST_BUCKET = 16
 
 Record = tuple[str, UInt8[np.ndarray, "h w 3"], Sequence[str]]
 
@@ -26,7 +30,7 @@ class AlignmentConfig:
 
     Attributes:
       proposals: Point grid, quality filter and suppression of the frozen stage-1 model.
-      max_masks: Masks per image, the best ones; arrays are padded to this number.
+      max_masks: Masks per image, the best ones.
       max_entities: Entities per image; arrays are padded to this number.
       cost: `cosine` takes 1 - cosine (the paper's equations 6 and 7); `prob` takes 1 - softmax of
         the scaled cosines over the image's entities (the authors' training source).
@@ -182,8 +186,10 @@ def _batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
 def _pad_masks(
     logits: Sequence[Float[np.ndarray, "_ h w"]], max_masks: int
 ) -> Float[np.ndarray, "b n h w"]:
-    """Stacks the first masks of every image; the others are empty."""
-    padded = np.full((len(logits), max_masks, *logits[0].shape[1:]), -1.0, np.float32)
+    """Stacks the first masks of every image; the others, up to a common number, are empty."""
+    most = min(max(len(masks) for masks in logits), max_masks)
+    count = min(bucket_size(most, _SMALLEST_BUCKET), max_masks)
+    padded = np.full((len(logits), count, *logits[0].shape[1:]), -1.0, np.float32)
     for row, masks in zip(padded, logits, strict=True):
         row[: len(masks)] = masks[:max_masks]
     return padded

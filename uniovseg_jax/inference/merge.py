@@ -31,14 +31,15 @@ def semantic_map(
     classes = np.full(logits.image_hw, -1, np.int32)
     if not len(logits):
         return classes
-    weights = np.ascontiguousarray(probs.T, np.float32)
-    step = max(1, _SCORE_BYTES // (4 * len(weights)))
+    weights = np.ascontiguousarray(probs, np.float32)
+    step = max(1, _SCORE_BYTES // (4 * weights.shape[1]))
     for rows, block in logits.row_blocks():
         covered = (block >= 0).any(axis=0)
         mask_probs = expit(block).reshape(len(logits), -1)
         best = np.concatenate(
             [
-                np.argmax(weights @ mask_probs[:, start : start + step], axis=0)
+                # The classes of a pixel lie side by side: several times quicker to compare.
+                np.argmax(mask_probs[:, start : start + step].T @ weights, axis=1)
                 for start in range(0, mask_probs.shape[1], step)
             ]
         ).reshape(covered.shape)
