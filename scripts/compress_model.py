@@ -16,7 +16,7 @@ def main(argv: list[str]) -> None:
     """Reads, rounds and writes; a mistake in the flags ends it with one sentence."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
-    from uniovseg_jax.demo.progress import versions
+    from uniovseg_jax.versions import versions
     from uniovseg_jax.weights.store import load_pretrained, params_sha256, save_pretrained
 
     try:

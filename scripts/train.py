@@ -3,12 +3,11 @@
 python scripts/train.py --config=configs/tinyscenes.py:stage1 --workdir=runs/stage1
 """
 
+import os
 import sys
 
 from absl import app, flags
 from ml_collections import config_flags
-
-from uniovseg_jax.train.loop import train
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, a colon, and the phase with its options."
@@ -21,6 +20,10 @@ def main(argv: list[str]) -> None:
     """Runs the training and prints one line at the end."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
+    # Threads of numpy's own would fight with those of JAX for the same cores; read at its import.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from uniovseg_jax.train.loop import train
+
     try:
         final = train(_CONFIG.value, str(_WORKDIR.value))
     except (ValueError, OSError, FloatingPointError) as error:

@@ -260,6 +260,20 @@ def test_clip_loss():
     assert total / 12 < plain - 1e-3
 
 
+def test_word_loss_asks_for_the_rare_words_of_a_caption():
+    rng = np.random.default_rng(2)
+    logits = rng.standard_normal((3, 6))
+    rarity = np.array([0.0, 0.5, 1.0, 2.0, 3.0, 0.0])
+    tokens = np.array([[5, 1, 3, 3], [4, 0, 0, 0], [5, 0, 0, 0]])  # The last has no word.
+    target = np.zeros((3, 6))
+    target[0, [1, 3]] = 0.2, 0.8
+    target[1, 4] = 1.0
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -(target * log_probs).sum() / 3
+    found = losses.word_loss(jnp.asarray(logits), jnp.asarray(tokens), jnp.asarray(rarity))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
 def test_alignment_losses():
     rng = np.random.default_rng(1)
     regions, names = unit(rng, 7, 5), unit(rng, 3, 5)

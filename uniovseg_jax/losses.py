@@ -267,6 +267,27 @@ def clip_loss(
     return jnp.mean((of_images + of_texts) / 2 - jnp.diagonal(logits))
 
 
+def word_loss(
+    word_logits: Float[Array, "b w"], tokens: Int[Array, "b t"], rarity: Float[Array, " w"]
+) -> Float[Array, ""]:
+    """Cross-entropy of images with the bag of words of their captions, rare words counting more.
+
+    Source: Huang et al., Classification Done Right for Vision-Language Pre-Training
+    (arXiv 2411.03313), equations 1 to 3.
+
+    Args:
+      word_logits: Score of every token of the vocabulary.
+      tokens: Captions; a token counts once, and one of rarity 0, such as padding, not at all. An
+        image without any adds nothing.
+      rarity: Inverse document frequency of every token, at least 0.
+    """
+    rows = jnp.arange(len(tokens))[:, None]
+    target = jnp.zeros_like(word_logits).at[rows, tokens].set(1.0) * rarity
+    target /= jnp.maximum(jnp.sum(target, axis=1, keepdims=True), 1e-6)
+    log_probs = jax.nn.log_softmax(word_logits.astype(jnp.float32), axis=1)
+    return -jnp.mean(jnp.sum(target * log_probs, axis=1))
+
+
 def alignment_cosine_loss(
     adapted: Float[Array, "p e"], text: Float[Array, "p e"], valid: Bool[Array, " p"]
 ) -> Float[Array, ""]:

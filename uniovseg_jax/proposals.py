@@ -18,7 +18,7 @@ from PIL import Image
 
 from uniovseg_jax.buckets import bucket_size
 from uniovseg_jax.masks import packed_nms
-from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks
+from uniovseg_jax.models.mask_decoder import compute_masks, mean_foreground
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.ops.resize import resize_maps
@@ -218,23 +218,13 @@ def _decode_in_chunks(
         embeds = output.mask_embeds[-1]
         if output.pred_ious:
             return embeds, output.pred_ious[-1]
-        return embeds, _mean_foreground(embeds, memory)
+        return embeds, mean_foreground(compute_masks(embeds, memory.pixel_embeds))
 
     embeds, scores = jax.tree.map(
         lambda x: jnp.moveaxis(x, 0, 1).reshape(b, -1, *x.shape[3:])[:, :q],
         jax.lax.map(decode, chunks),
     )
     return embeds.reshape(b, -1, embeds.shape[-1]), scores, memory.pixel_embeds
-
-
-def _mean_foreground(
-    embeds: Float[Array, "b q k d"], memory: DecoderMemory
-) -> Float[Array, "b q k"]:
-    """Scores masks of a model without a quality head: mean probability inside the mask."""
-    logits = compute_masks(embeds, memory.pixel_embeds)
-    inside = logits >= 0
-    total = jnp.sum(jnp.where(inside, jax.nn.sigmoid(logits), 0.0), axis=(-2, -1))
-    return total / (jnp.sum(inside, axis=(-2, -1)) + 1e-6)
 
 
 def _select_masks(

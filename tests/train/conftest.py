@@ -4,9 +4,11 @@ import importlib.util
 import pathlib
 
 import jax
+import numpy as np
 import pytest
 
-from uniovseg_jax.models.presets import get_preset
+from uniovseg_jax.alignment.store import StoreWriter, make_targets
+from uniovseg_jax.models.presets import config_from_dict, get_preset
 from uniovseg_jax.models.tokenizer import train_tokenizer
 from uniovseg_jax.models.uniovseg import init_variables
 from uniovseg_jax.weights.store import save_pretrained
@@ -38,6 +40,37 @@ def clip_dir(tmp_path_factory):
     variables = init_variables(config, jax.random.key(5), ("clip",))
     tokenizer = train_tokenizer(["a red ball", "a blue boat"], config.clip.vocab_size, 32)
     save_pretrained(directory, config, variables, tokenizer, ("clip",))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def stage1_dir(get_config, tmp_path_factory):
+    """A model directory with clip and masks at random."""
+    directory = tmp_path_factory.mktemp("stage1") / "model"
+    model = config_from_dict(get_config("stage2,preset=test").model.to_dict())
+    variables = init_variables(model, jax.random.key(0), ("clip", "masks"))
+    tokenizer = train_tokenizer(["a red ball"], model.clip.vocab_size, model.clip.context_length)
+    save_pretrained(directory, model, variables, tokenizer, ("clip", "masks"))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def pairs_dir(get_config, tmp_path_factory):
+    """Pairs of four names, whose vectors are four directions with some noise."""
+    rng = np.random.default_rng(0)
+    model = config_from_dict(get_config("stage2,preset=test").model.to_dict())
+    widths = dict(zip(("res2", "res3", "res4", "res5"), model.clip.widths, strict=True))
+    widths["clip"] = model.clip.widths[-1]
+    centres = {name: rng.normal(size=(4, width)) for name, width in widths.items()}
+    rows = []
+    for i in range(200):
+        noisy = {k: v[i % 4] + 0.1 * rng.normal(size=v.shape[1]) for k, v in centres.items()}
+        rows.append(({k: v.astype(np.float32) for k, v in noisy.items()}, f"name {i % 4}"))
+    text = rng.normal(size=(4, model.clip.embed_dim)).astype(np.float32)
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    directory = tmp_path_factory.mktemp("pairs") / "pairs"
+    with StoreWriter(directory, {}) as writer:
+        writer.finish(make_targets(rows, [f"name {i}" for i in range(4)], text))
     return directory
 
 

@@ -4,13 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from uniovseg_jax.alignment.store import StoreWriter, make_targets
-from uniovseg_jax.models.presets import config_from_dict
-from uniovseg_jax.models.tokenizer import train_tokenizer
-from uniovseg_jax.models.uniovseg import init_variables
 from uniovseg_jax.train import loop
 from uniovseg_jax.train.phases import make_phase
-from uniovseg_jax.weights.store import load_pretrained, save_pretrained
+from uniovseg_jax.weights.store import load_pretrained
 
 
 def test_an_unknown_phase_is_named(make_config, tmp_path):
@@ -26,35 +22,23 @@ def test_the_tokenizer_of_a_new_clip_knows_its_captions(make_config, tmp_path):
     assert phase.tokenizer.count("a purple mushroom over grass") <= 9
 
 
-@pytest.fixture(scope="module")
-def stage1_dir(get_config, tmp_path_factory):
-    """A model directory with clip and masks at random."""
-    directory = tmp_path_factory.mktemp("stage1") / "model"
-    model = config_from_dict(get_config("stage2,preset=test").model.to_dict())
-    variables = init_variables(model, jax.random.key(0), ("clip", "masks"))
-    tokenizer = train_tokenizer(["a red ball"], model.clip.vocab_size, model.clip.context_length)
-    save_pretrained(directory, model, variables, tokenizer, ("clip", "masks"))
-    return directory
+def test_the_word_head_trains_and_is_not_saved(make_config, tmp_path):
+    config = make_config("clip", total_steps=2)
+    phase = make_phase(config, tmp_path / "phase")
+    assert phase.loss_heads == ("word_head",)
+    batch = next(iter(phase.batches))
+    key = jax.random.key(0)
+    grads = jax.grad(lambda params: phase.compute_loss({"params": params}, batch, key)[0])(
+        phase.variables["params"]
+    )
+    assert np.abs(grads["word_head"]["kernel"]).max() > 0
+    loop.train(config, tmp_path)
+    assert set(load_pretrained(tmp_path / "model").variables["params"]) == {"clip"}
 
-
-@pytest.fixture(scope="module")
-def pairs_dir(get_config, tmp_path_factory):
-    """Pairs of four names, whose vectors are four directions with some noise."""
-    rng = np.random.default_rng(0)
-    model = config_from_dict(get_config("stage2,preset=test").model.to_dict())
-    widths = dict(zip(("res2", "res3", "res4", "res5"), model.clip.widths, strict=True))
-    widths["clip"] = model.clip.widths[-1]
-    centres = {name: rng.normal(size=(4, width)) for name, width in widths.items()}
-    rows = []
-    for i in range(200):
-        noisy = {k: v[i % 4] + 0.1 * rng.normal(size=v.shape[1]) for k, v in centres.items()}
-        rows.append(({k: v.astype(np.float32) for k, v in noisy.items()}, f"name {i % 4}"))
-    text = rng.normal(size=(4, model.clip.embed_dim)).astype(np.float32)
-    text /= np.linalg.norm(text, axis=1, keepdims=True)
-    directory = tmp_path_factory.mktemp("pairs") / "pairs"
-    with StoreWriter(directory, {}) as writer:
-        writer.finish(make_targets(rows, [f"name {i}" for i in range(4)], text))
-    return directory
+    without = make_phase(make_config("clip", loss__word_weight=0.0), tmp_path / "phase")
+    assert without.loss_heads == () and set(without.variables["params"]) == {"clip"}
+    metrics = without.compute_loss(without.variables, batch, key)[1]
+    assert "words" not in metrics
 
 
 @pytest.mark.parametrize("loss", ["cosine", "contrastive"])

@@ -28,13 +28,24 @@ def losses_of(config, phase, num_devices):
     return losses
 
 
-@pytest.mark.parametrize("name", ["clip", "stage1"])
-def test_eight_devices_give_the_losses_of_one(make_config, tmp_path, name):
-    config = make_config(name)
-    phase = make_phase(config, tmp_path)
+def check_eight_devices(config, workdir):
+    phase = make_phase(config, workdir)
     one, eight = (losses_of(config, phase, n) for n in (1, 8))
     assert one[0] != one[-1]
     np.testing.assert_allclose(eight, one, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["clip", "stage1"])
+def test_eight_devices_give_the_losses_of_one(make_config, tmp_path, name):
+    check_eight_devices(make_config(name), tmp_path)
+
+
+@pytest.mark.parametrize("loss", ["cosine", "contrastive"])
+def test_eight_devices_align_as_one_does(make_config, stage1_dir, pairs_dir, tmp_path, loss):
+    config = make_config(
+        "stage2", init=str(stage1_dir), data__pairs=str(pairs_dir), loss__name=loss
+    )
+    check_eight_devices(config, tmp_path)
 
 
 def test_a_batch_is_split_and_a_state_is_copied():

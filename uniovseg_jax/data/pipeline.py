@@ -48,7 +48,7 @@ def make_batches(
 def make_clip_transform(
     config: ml_collections.ConfigDict, tokenize: Callable[[list[str]], np.ndarray], seed: int
 ) -> Callable[[int, Record], Example]:
-    """Returns the transform of the phase `clip`: picture and text.
+    """Returns the transform of the phase `clip`: picture, text, and the whole caption.
 
     Args:
       config: `scale_range`, `brightness` and `phrase_rate`, how often a part of the caption stands
@@ -64,10 +64,11 @@ def make_clip_transform(
         if rng.random() < 0.5:
             image = image[:, ::-1]
         image = transforms.jitter_brightness(image, rng, config.brightness)
-        caption = record["caption"]
+        caption = text = record["caption"]
         if rng.random() < config.phrase_rate:
-            caption = draw_phrase(caption, rng)
-        return {"image": image, "tokens": tokenize([caption])[0]}
+            text = draw_phrase(caption, rng)
+        tokens, caption_tokens = tokenize([text, caption])
+        return {"image": image, "tokens": tokens, "caption": caption_tokens}
 
     return transform
 

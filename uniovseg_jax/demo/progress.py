@@ -1,17 +1,10 @@
-"""What a long run says about itself: its parts, their time, its memory, its versions."""
+"""What a long run says about itself: its parts, their time, its memory."""
 
 import contextlib
-import os
-import platform
 import resource
 import sys
 import time
 from collections.abc import Iterator
-
-import jax
-import numpy as np
-
-from uniovseg_jax import __version__
 
 
 class Progress:
@@ -45,14 +38,3 @@ def peak_memory_gib() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kilobytes on Linux, bytes on macOS.
     return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
-
-
-def versions() -> dict[str, str]:
-    """Returns what a report needs to be repeated: package versions and the machine."""
-    return {
-        "uniovseg_jax": __version__,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {jax.default_backend()}",
-    }

@@ -15,7 +15,7 @@ from uniovseg_jax.alignment.store import PairStore
 from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.data.tfds.tinyscenes.builder import SIZES, TINY_SIZES
 from uniovseg_jax.demo import pictures as pictures_lib
-from uniovseg_jax.demo.progress import Progress, peak_memory_gib, versions
+from uniovseg_jax.demo.progress import Progress, peak_memory_gib
 from uniovseg_jax.demo.report import Pictures, write_report
 from uniovseg_jax.eval import tinyscenes as scoring
 from uniovseg_jax.eval.oracle import write_ceiling
@@ -23,6 +23,7 @@ from uniovseg_jax.eval.prepared import PreparedImage, prepare_images
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter, SegmenterConfig
 from uniovseg_jax.proposals import ProposalConfig
 from uniovseg_jax.train.loop import train
+from uniovseg_jax.versions import versions
 from uniovseg_jax.vocabulary import TextEncoder
 from uniovseg_jax.weights.store import Pretrained, load_pretrained, params_sha256
 

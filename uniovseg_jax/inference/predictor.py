@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from uniovseg_jax.buckets import bucket_size
 from uniovseg_jax.inference.full_size import NetworkInput
-from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks
+from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks, mean_foreground
 from uniovseg_jax.models.prompt_encoder import PromptType, points_to_boxes
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.weights.store import Pretrained
@@ -153,10 +153,7 @@ def _decode(
     logits = compute_masks(output.mask_embeds[-1], memory.pixel_embeds)
     if output.pred_ious:
         return logits[0], output.pred_ious[-1][0]
-    # Without a quality head: the mean foreground probability.
-    inside = logits >= 0
-    total = jnp.where(inside, jax.nn.sigmoid(logits), 0).sum((-2, -1))
-    return logits[0], (total / jnp.maximum(inside.sum((-2, -1)), 1))[0]
+    return logits[0], mean_foreground(logits[0])
 
 
 def _check_points(

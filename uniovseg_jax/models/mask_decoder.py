@@ -71,6 +71,13 @@ def compute_masks(
     )
 
 
+def mean_foreground(logits: Float[Array, "*n h w"]) -> Float[Array, "*n"]:
+    """Scores masks of a model without a quality head: mean probability inside; 0 if empty."""
+    inside = logits >= 0
+    total = jnp.sum(jnp.where(inside, jax.nn.sigmoid(logits), 0.0), axis=(-2, -1))
+    return total / jnp.maximum(jnp.sum(inside, axis=(-2, -1)), 1)
+
+
 def compute_attention_mask(
     mask_embeds: Float[Array, "b q k d"], level_pixel_embeds: Float[Array, "b h w d"]
 ) -> Bool[Array, "b q h*w"]:

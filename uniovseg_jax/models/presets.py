@@ -206,6 +206,7 @@ PRESETS: dict[str, UniOVSegConfig] = {
         clip=CLIP_VARIANTS["nano"],
         image_size=256,
         dim=64,
+        num_heads=4,
         num_groups=8,
         encoder_layers=2,
         encoder_ffn_dim=256,

@@ -150,6 +150,8 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Evaluates, saves the model unless an earlier one was better, and returns the best so far."""
     variables = merge_variables(state.saved_params, state.frozen)
+    for name in phase.loss_heads:
+        del variables["params"][name]
     metrics = phase.evaluate(variables)
     writer.write_metrics(step, metrics)
     value = metrics[config.evals.select] if config.evals.select else None

@@ -7,8 +7,10 @@ from typing import Any
 
 import grain.python as grain
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from uniovseg_jax import losses
 from uniovseg_jax.data import pipeline
@@ -21,8 +23,8 @@ from uniovseg_jax.train.initialise import initial_variables
 from uniovseg_jax.vocabulary import TEMPLATES
 from uniovseg_jax.weights.store import Pretrained
 
-# Captions that the tokenizer of a new CLIP is trained on; more do not change its merges.
-_TOKENIZER_CAPTIONS = 4000
+# Captions that tell a new CLIP's words and how rare they are; more change little.
+_SAMPLED_CAPTIONS = 4000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Phase:
       batches: Endless; its iterator has `get_state` and `set_state`.
       compute_loss: `(variables, batch, key) -> (loss, metrics)`.
       evaluate: `variables -> metrics`, on the validation split.
+      loss_heads: Names in `params` that only the loss uses; they are not saved with the model.
     """
 
     model_config: UniOVSegConfig
@@ -46,6 +49,7 @@ class Phase:
     batches: grain.IterDataset
     compute_loss: steps.ComputeLoss
     evaluate: Callable[[Any], dict[str, float]]
+    loss_heads: tuple[str, ...] = ()
 
 
 def make_phase(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phase:
@@ -80,14 +84,19 @@ def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phas
     variables, tokenizer = initial_variables(
         model_config, ("clip",), config.init, config.seed, trained="clip"
     )
+    spread = np.linspace(0, len(train) - 1, min(len(train), _SAMPLED_CAPTIONS), dtype=int)
+    captions = [train[int(i)]["caption"] for i in spread]
     if tokenizer is None:
-        spread = np.linspace(0, len(train) - 1, min(len(train), _TOKENIZER_CAPTIONS), dtype=int)
-        texts = [train[int(i)]["caption"] for i in spread]
-        texts += [template for group in TEMPLATES.values() for template in group]
+        texts = captions + [template for group in TEMPLATES.values() for template in group]
         clip = model_config.clip
         tokenizer = train_tokenizer(texts, clip.vocab_size, clip.context_length)
 
     model = UniOVSeg(model_config)
+    word_weight, loss_heads = config.loss.word_weight, ()
+    if word_weight:
+        loss_heads = (steps.WORD_HEAD,)
+        variables["params"][steps.WORD_HEAD] = _init_word_head(model_config, config.seed)
+    rarity = _token_rarity(tokenizer(captions), model_config.clip.vocab_size)
     transform = pipeline.make_clip_transform(config.data, tokenizer, config.seed)
     return Phase(
         model_config=model_config,
@@ -95,9 +104,27 @@ def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phas
         parts=("clip",),
         variables=variables,
         batches=pipeline.make_batches(train, transform, config.batch_size, config.seed),
-        compute_loss=steps.make_clip_loss(model),
+        compute_loss=steps.make_clip_loss(model, config.loss.mosaic_share, word_weight, rarity),
         evaluate=_make_retrieval(model, tokenizer, val, config),
+        loss_heads=loss_heads,
     )
+
+
+def _init_word_head(config: UniOVSegConfig, seed: int) -> dict[str, jax.Array]:
+    clip = config.clip
+    # Embeddings have length 1: a kernel of unit variance gives logits of that size.
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    kernel = jax.random.normal(key, (clip.embed_dim, clip.vocab_size))
+    return {"kernel": kernel, "bias": jnp.zeros(clip.vocab_size)}
+
+
+def _token_rarity(tokens: Int[np.ndarray, "n t"], vocab_size: int) -> Float[Array, " w"]:
+    """Inverse document frequency of every token in captions; 0 for padding, start and end."""
+    seen = np.zeros((len(tokens), vocab_size), bool)
+    seen[np.arange(len(tokens))[:, None], tokens] = True
+    rarity = np.log(len(tokens) / (1 + seen.sum(0))).clip(0)
+    rarity[[0, -2, -1]] = 0
+    return jnp.asarray(rarity, jnp.float32)
 
 
 def _make_retrieval(

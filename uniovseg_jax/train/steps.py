@@ -7,13 +7,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from uniovseg_jax import losses
+from uniovseg_jax.models.clip import CLIP
+from uniovseg_jax.models.layers import l2_normalize
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.train.optimizer import update_ema
 from uniovseg_jax.train.state import TrainState, merge_variables
+
+# Parameters of the phase `clip` that only its loss uses: images to words of their captions.
+WORD_HEAD = "word_head"
 
 Batch = dict[str, Any]
 Metrics = dict[str, Float[Array, ""]]
@@ -56,24 +61,65 @@ def make_train_step(
     return step
 
 
-def make_clip_loss(model: UniOVSeg) -> ComputeLoss:
-    """Returns the symmetric contrastive loss over the whole batch.
+def make_clip_loss(
+    model: UniOVSeg, mosaic_share: float, word_weight: float, rarity: Float[Array, " w"]
+) -> ComputeLoss:
+    """Returns the symmetric contrastive loss over the whole batch, and that of the word head.
 
     The batch may be split among devices: the similarities are still those of all of its pairs.
+
+    Args:
+      model: The model whose CLIP trains.
+      mosaic_share: Share of the pictures that the trunk sees four at a time, see `embed_mosaics`.
+      word_weight: Weight of `losses.word_loss`, for which the variables hold `WORD_HEAD` beside
+        the model's own parameters; 0 leaves it out.
+      rarity: Of every token.
     """
+
+    def embed(model: UniOVSeg, images: Array, tokens: Array) -> tuple[Array, Array, Array]:
+        tiled = round(mosaic_share * len(images) / 4) * 4
+        parts = []
+        if tiled:
+            parts.append(embed_mosaics(model.clip, images[:tiled]))
+        if tiled < len(images):
+            parts.append(model.clip.encode_image(images[tiled:]))
+        return jnp.concatenate(parts), model.clip.encode_text(tokens), model.logit_scale()
 
     def compute_loss(variables: Any, batch: Batch, key: jax.Array) -> tuple[Array, Metrics]:
         del key
-        outputs: Any = model.apply(
-            variables, batch["image"], batch["tokens"], method=lambda m, *x: m.clip(*x)
-        )
+        outputs: Any = model.apply(variables, batch["image"], batch["tokens"], method=embed)
         image, text, logit_scale = outputs
         tokens = batch["tokens"]
         same_text = jnp.all(tokens[:, None] == tokens[None, :], axis=-1)
         loss = losses.clip_loss(image, text, logit_scale, same_text)
-        return loss, {"logit_scale": logit_scale}
+        metrics = {"contrastive": loss, "logit_scale": logit_scale}
+        if word_weight:
+            head = variables["params"][WORD_HEAD]
+            logits = image @ head["kernel"] + head["bias"]
+            metrics["words"] = losses.word_loss(logits, batch["caption"], rarity)
+            loss += word_weight * metrics["words"]
+        return loss, metrics
 
     return compute_loss
+
+
+def embed_mosaics(clip: CLIP, images: Num[Array, "b s s 3"]) -> Float[Array, "b d"]:
+    """Embeds pictures as the quarters of larger ones, each from its own part of the trunk's map.
+
+    A trunk that has only seen small pictures alone knows no map without a border nearby, and has
+    no reason to keep what lies side by side apart; regions of a scene ask for both. It costs no
+    more than embedding the pictures one by one.
+
+    Args:
+      clip: The CLIP, bound.
+      images: A multiple of four; sides are multiples of 32.
+    """
+    b, side, _, _ = images.shape
+    grid = images.reshape(b // 4, 2, 2, side, side, 3).transpose(0, 1, 3, 2, 4, 5)
+    res5 = clip.trunk_features(grid.reshape(b // 4, 2 * side, 2 * side, 3))["res5"]
+    cells, c = side // 32, res5.shape[-1]
+    quarters = res5.astype(jnp.float32).reshape(b // 4, 2, cells, 2, cells, c)
+    return l2_normalize(clip.project(quarters.mean((2, 4)).reshape(b, c)))
 
 
 def make_stage1_loss(model: UniOVSeg, config: losses.Stage1LossConfig) -> ComputeLoss:
