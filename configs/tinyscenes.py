@@ -1,7 +1,7 @@
 """tinyscenes: the whole idea at a size that trains on a laptop's processor.
 
 Phases (each ends with a model directory `<workdir>/model`):
-  clip    contrastive CLIP on object-centric pictures with raw captions, from nothing
+  clip    CLIP, contrastive and by words, on object-centric pictures with raw captions
   stage1  promptable masks on image-mask data; CLIP frozen
   stage2  the feature adapter on mask-entity pairs found in captioned scenes; the rest frozen
 
@@ -90,8 +90,9 @@ def _clip(config: ml_collections.ConfigDict) -> None:
     config.data.brightness = 0.15
     # Names are single phrases: half of the texts are such parts of a caption.
     config.data.phrase_rate = 0.5
-    # The trunk sees most of the pictures as quarters of larger ones, as it will see regions.
-    # Captions are often told apart by their colours alone; the words make it name all of them.
+    # mosaic_share: the trunk sees that many of the pictures as quarters of larger ones, because
+    # regions are parts of scenes. word_weight: a second loss asks for every word of the caption,
+    # because captions can mostly be told apart by their colours alone.
     config.loss = ml_collections.ConfigDict({"mosaic_share": 0.75, "word_weight": 1.0})
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.warmup_steps = 80
@@ -104,7 +105,7 @@ def _clip(config: ml_collections.ConfigDict) -> None:
 
 def _stage1(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 4
-    config.total_steps = 2400
+    config.total_steps = 3600
     config.init = str(_ASSETS / "tinyscenes_clip")
     config.freeze = (r"clip/.*",)
     config.data.max_instances = 16
@@ -123,6 +124,7 @@ def _stage1(config: ml_collections.ConfigDict) -> None:
         r"prompt_encoder/click_embed",
     )
     config.evals.num_examples = 128
+    config.evals.every = 1200
 
 
 def _stage2(config: ml_collections.ConfigDict) -> None:

@@ -20,7 +20,8 @@ def main(argv: list[str]) -> None:
     """Runs the training and prints one line at the end."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
-    # Threads of numpy's own would fight with those of JAX for the same cores; read at its import.
+    # Threads of numpy's own would fight with those of JAX for the same few cores. The variable is
+    # read when numpy is imported, just below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from uniovseg_jax.train.loop import train
 

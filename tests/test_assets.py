@@ -7,6 +7,7 @@ import pytest
 
 from uniovseg_jax.inference.mask_generator import AutomaticMaskGenerator
 from uniovseg_jax.masks import mask_iou_matrix
+from uniovseg_jax.models.presets import get_preset
 from uniovseg_jax.weights.store import load_pretrained, params_sha256
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -27,8 +28,9 @@ def test_shipped_weights_stay_under_ten_megabytes():
     assert 0 < sum(sizes) < 10e6
 
 
-def test_both_hold_the_same_clip():
+def test_both_are_the_model_that_the_config_trains_and_hold_the_same_clip():
     clip, stage1 = (load_pretrained(_ASSETS / name) for name in _PARTS)
+    assert clip.config == stage1.config == get_preset("nano")
     of_clip, of_stage1 = (
         {"params": {"clip": model.variables["params"]["clip"]}} for model in (clip, stage1)
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from uniovseg_jax import proposals
 from uniovseg_jax.masks import mask_nms
 from uniovseg_jax.models.mask_decoder import compute_masks
 from uniovseg_jax.models.presets import get_preset
@@ -179,3 +180,21 @@ def test_nothing_survives(with_quality):
         assert found.mask_logits.shape == (0, SIDE // 4, SIDE // 4)
         assert found.ious.shape == found.stability.shape == (0,)
         assert found.points_xy.shape == (0, 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 32, 33, 40])
+def test_only_the_groups_that_are_needed_are_made(count):
+    rng = np.random.default_rng(count)
+    embeds, pixels = rng.normal(size=(50, 8)), rng.normal(size=(6, 10, 8))
+    index = np.zeros(64, np.int32)
+    index[:count] = rng.permutation(50)[:count]
+    packed, areas = jax.jit(proposals._binarise)(
+        embeds.astype(np.float32), pixels.astype(np.float32), index, count
+    )
+    assert packed.shape == (64, 12, 3) and areas.shape == (64, 2)
+    logits = np.einsum("nd,hwd->nhw", embeds[index[:count]], pixels).astype(np.float32)
+    large = np.asarray(jax.image.resize(logits, (count, 12, 20), "bilinear", antialias=False))
+    expected = np.packbits(large > 0.5, axis=-1)
+    np.testing.assert_array_equal(np.asarray(packed)[:count], expected)
+    groups = -(-count // 32) * 32
+    assert not np.asarray(packed)[groups:].any() and not np.asarray(areas)[groups:].any()

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
-from uniovseg_jax.buckets import bucket_size
+from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.masks import packed_nms
 from uniovseg_jax.models.mask_decoder import compute_masks, mean_foreground
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
@@ -170,10 +170,12 @@ class Proposer:
     ) -> Proposals:
         k, scores = scores.shape[1], scores.ravel()
         good = np.flatnonzero(scores >= self.config.score_threshold)
-        every = np.zeros(_round_up(scores.size, _GROUP), np.int32)
-        every[: good.size] = good
-        packed, areas = self._binarise(embeds, pixel_embeds, every, good.size)
-        packed, areas = np.asarray(packed)[: good.size], np.asarray(areas)[: good.size]
+        padded = np.zeros(-(-scores.size // _GROUP) * _GROUP, np.int32)
+        padded[: good.size] = good
+        packed, areas = self._binarise(embeds, pixel_embeds, padded, good.size)
+        # Cut to few sizes where it lies, then to the right one on the host.
+        size = min(bucket_size(good.size, _GROUP), len(padded))
+        packed, areas = (np.asarray(x[:size])[: good.size] for x in (packed, areas))
         filled = packed.any(axis=(1, 2))
         good, packed, areas = good[filled], packed[filled], areas[filled]
         kept = packed_nms(
@@ -196,7 +198,7 @@ def make_proposer(model: UniOVSeg, config: ProposalConfig) -> Proposer:
 
 def _bucket(indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " padded"]:
     """Pads indices with zeros to a power of two, so that few shapes are compiled."""
-    padded = np.zeros(bucket_size(indices.size, 16), np.int32)
+    padded = np.zeros(bucket_size(indices.size, SMALLEST_BUCKET), np.int32)
     padded[: indices.size] = indices
     return padded
 
@@ -244,7 +246,7 @@ def _binarise(
 
     The released code enlarges logits fourfold and averages 2 x 2 pixels; for bilinear resizing
     that is the same as enlarging twofold. The areas are those above the two stability thresholds.
-    What lies behind the last group that `count` needs stays zero and costs nothing.
+    Groups behind the last one that `count` needs are not computed and stay zero.
     """
     h, w = pixel_embeds.shape[:2]
 
@@ -263,7 +265,3 @@ def _binarise(
     areas = jnp.zeros((len(index), 2), jnp.int32)
     groups = (count + _GROUP - 1) // _GROUP
     return jax.lax.fori_loop(0, groups, add_group, (packed, areas))
-
-
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from uniovseg_jax.buckets import bucket_size
+from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.weights.store import Pretrained
 
@@ -36,8 +36,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Prompts per call of the text tower: padded to a power of two, so that few shapes are compiled.
-_SMALLEST_BUCKET = 16
+# Prompts per call of the text tower, at most.
 _LARGEST_BUCKET = 256
 
 
@@ -231,7 +230,7 @@ class TextEncoder:
         return tokens
 
     def _encode_padded(self, tokens: Int[np.ndarray, "p t"]) -> Float[np.ndarray, "p e"]:
-        size = bucket_size(len(tokens), _SMALLEST_BUCKET)
+        size = bucket_size(len(tokens), SMALLEST_BUCKET)
         padded = np.zeros((size, tokens.shape[1]), np.int32)
         padded[: len(tokens)] = tokens
         return np.asarray(self._encode(self._params, padded), np.float32)[: len(tokens)]

@@ -1,11 +1,8 @@
 """The rules parser and the clean-up that all parsers share."""
 
-import collections
-
-import numpy as np
 import pytest
 
-from uniovseg_jax.captions import clean_entities, draw_phrase, parse_rules
+from uniovseg_jax.captions import clean_entities, parse_rules
 
 
 @pytest.mark.parametrize(
@@ -69,21 +66,3 @@ def test_clean_up_of_any_parsers_phrases():
 
 def test_a_long_caption_takes_no_long_time():
     assert len(parse_rules("a red ball on the grass, " * 20_000)) == 2
-
-
-def test_phrases_are_drawn_evenly_and_every_other_one_is_a_lone_noun():
-    rng = np.random.default_rng(0)
-    drawn = [draw_phrase("a red ball and an old house on grass", rng) for _ in range(1200)]
-    shares = {text: count / 1200 for text, count in collections.Counter(drawn).items()}
-    expected = {
-        "red ball": 1 / 6,
-        "ball": 1 / 6,
-        "old house": 1 / 6,
-        "house": 1 / 6,
-        "grass": 1 / 3,
-    }
-    assert shares == pytest.approx(expected, abs=0.04)
-
-
-def test_a_caption_without_things_is_kept():
-    assert draw_phrase("a photo of it", np.random.default_rng(0)) == "a photo of it"

@@ -58,6 +58,25 @@ def test_every_epoch_shows_every_example_once_in_another_order_and_another_way()
     assert all((images[0] != image).any() for image in images[1:])
 
 
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(0.0, {"red ball on sand"}), (1.0, {"ball", "red ball", "sand"})]
+)
+def test_a_phrase_may_stand_for_its_caption_which_comes_along_whole(rate, expected):
+    texts = []
+
+    def tokenize(pair):
+        texts.append(pair)
+        return np.zeros((2, 4), np.int32)
+
+    config = ml_collections.ConfigDict({**CONFIG.to_dict(), "phrase_rate": rate})
+    transform = pipeline.make_clip_transform(config, tokenize, seed=0)
+    record = {"image": np.zeros((32, 32, 3), np.uint8), "caption": "red ball on sand"}
+    for position in range(40):
+        transform(position, record)
+    assert {text for text, _ in texts} == expected
+    assert {caption for _, caption in texts} == {"red ball on sand"}
+
+
 def test_the_seed_decides_everything():
     first, again, other = (take(stage1_batches(seed), 3) for seed in (1, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, first, again)

@@ -1,5 +1,7 @@
 """Augmentation: image and masks stay together, prompts lie where they should."""
 
+import collections
+
 import numpy as np
 import pytest
 
@@ -81,3 +83,23 @@ def test_boxes_repeat_in_turn_and_enclose_their_masks():
 def test_without_masks_no_box_counts():
     boxes, _, box_valid = transforms.boxes_of_masks(np.zeros((2, 4, 4), bool), np.zeros(2, bool), 3)
     assert not box_valid.any() and not boxes.any()
+
+
+def test_phrases_are_drawn_evenly_and_every_other_one_is_a_lone_noun():
+    rng = np.random.default_rng(0)
+    drawn = [
+        transforms.draw_phrase("a red ball and an old house on grass", rng) for _ in range(1200)
+    ]
+    shares = {text: count / 1200 for text, count in collections.Counter(drawn).items()}
+    expected = {
+        "red ball": 1 / 6,
+        "ball": 1 / 6,
+        "old house": 1 / 6,
+        "house": 1 / 6,
+        "grass": 1 / 3,
+    }
+    assert shares == pytest.approx(expected, abs=0.04)
+
+
+def test_a_caption_without_things_is_kept():
+    assert transforms.draw_phrase("a photo of it", np.random.default_rng(0)) == "a photo of it"

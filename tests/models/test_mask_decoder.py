@@ -9,7 +9,12 @@ import pytest
 from flax import traverse_util
 
 from uniovseg_jax.models import presets
-from uniovseg_jax.models.mask_decoder import MaskDecoder, compute_attention_mask, compute_masks
+from uniovseg_jax.models.mask_decoder import (
+    MaskDecoder,
+    compute_attention_mask,
+    compute_masks,
+    mean_foreground,
+)
 from uniovseg_jax.models.pixel_decoder import PixelFeatures
 from uniovseg_jax.ops.resize import resize_bilinear, resize_maps
 
@@ -176,3 +181,13 @@ def test_attention_starts_within_the_bound_of_the_fused_matrix():
         assert 0.9 * np.sqrt(6 / 128) < top <= np.sqrt(6 / 128)
         np.testing.assert_array_equal(layer[name]["bias"], 0)
     assert np.abs(layer["out"]["kernel"]).max() > np.sqrt(6 / 128)
+
+
+def test_the_mean_foreground_probability_of_an_empty_mask_is_0():
+    logits = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    logits[0, 1] = -1.0
+    found = mean_foreground(jnp.asarray(logits))
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = [[x[x >= 0.5].mean() if (x >= 0.5).any() else 0 for x in row] for row in p]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found[0, 1] == 0

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from uniovseg_jax.train import loop
+from uniovseg_jax.train import loop, phases
 from uniovseg_jax.train.phases import make_phase
 from uniovseg_jax.weights.store import load_pretrained
 
@@ -20,6 +20,15 @@ def test_the_tokenizer_of_a_new_clip_knows_its_captions(make_config, tmp_path):
     batch = next(iter(phase.batches))
     assert batch["image"].shape == (8, 128, 128, 3) and batch["tokens"].shape == (8, 32)
     assert phase.tokenizer.count("a purple mushroom over grass") <= 9
+
+
+def test_rare_tokens_count_more_and_frames_not_at_all():
+    tokens = np.array(
+        [[6, 1, 2, 2, 7, 0], [6, 1, 3, 7, 0, 0], [6, 1, 7, 0, 0, 0], [6, 1, 2, 7, 0, 0]]
+    )
+    rarity = phases._token_rarity(tokens, 8)
+    expected = [0, 0, np.log(4 / 3), np.log(4 / 2), np.log(4), np.log(4), 0, 0]
+    np.testing.assert_allclose(rarity, expected, rtol=1e-6)
 
 
 def test_the_word_head_trains_and_is_not_saved(make_config, tmp_path):

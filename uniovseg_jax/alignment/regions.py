@@ -10,16 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from uniovseg_jax.alignment.pairs import ImageRegions
-from uniovseg_jax.buckets import bucket_size
+from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer
 from uniovseg_jax.vocabulary import TextEncoder
 from uniovseg_jax.weights.store import Pretrained
-
-# Masks per image that arrays are padded to at least.
-_SMALLEST_BUCKET = 16
 
 Record = tuple[str, UInt8[np.ndarray, "h w 3"], Sequence[str]]
 
@@ -30,7 +27,7 @@ class AlignmentConfig:
 
     Attributes:
       proposals: Point grid, quality filter and suppression of the frozen stage-1 model.
-      max_masks: Masks per image, the best ones.
+      max_masks: Masks per image, the best ones; arrays are padded to few sizes up to this one.
       max_entities: Entities per image; arrays are padded to this number.
       cost: `cosine` takes 1 - cosine (the paper's equations 6 and 7); `prob` takes 1 - softmax of
         the scaled cosines over the image's entities (the authors' training source).
@@ -126,7 +123,7 @@ def generate_regions(
                     f"{config.max_entities}."
                 )
         boxed = [letterbox(image, side) for _, image, _ in batch]
-        # The last batch repeats its last image, so that one shape is compiled.
+        # The last batch repeats its last image, so that one batch size is compiled.
         boxed += boxed[-1:] * (config.batch_size - len(batch))
         images = np.stack([image for image, _ in boxed])
         sizes = [(image.shape[1], image.shape[0]) for _, image, _ in batch]
@@ -188,7 +185,7 @@ def _pad_masks(
 ) -> Float[np.ndarray, "b n h w"]:
     """Stacks the first masks of every image; the others, up to a common number, are empty."""
     most = min(max(len(masks) for masks in logits), max_masks)
-    count = min(bucket_size(most, _SMALLEST_BUCKET), max_masks)
+    count = min(bucket_size(most, SMALLEST_BUCKET), max_masks)
     padded = np.full((len(logits), count, *logits[0].shape[1:]), -1.0, np.float32)
     for row, masks in zip(padded, logits, strict=True):
         row[: len(masks)] = masks[:max_masks]

@@ -9,8 +9,6 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-import numpy as np
-
 from uniovseg_jax.captions.words import (
     DETERMINERS,
     FUNCTION_WORDS,
@@ -76,19 +74,6 @@ def clean_entities(phrases: Iterable[str], max_entities: int = MAX_ENTITIES) -> 
         if any(character.isalpha() for word in words for character in word):
             entities[" ".join(words)] = None
     return list(entities)[:max_entities]
-
-
-def draw_phrase(caption: str, rng: np.random.Generator) -> str:
-    """Draws an entity of a caption, or as often only its last word, in English its noun.
-
-    A text tower that only sees whole captions in training knows little of lone names, and captions
-    told apart by their colours alone teach no nouns. A caption without entities stays as it is.
-    """
-    entities = parse_rules(caption)
-    if not entities:
-        return caption
-    entity = entities[rng.integers(len(entities))]
-    return entity.split()[-1] if rng.random() < 0.5 else entity
 
 
 def _normalise(text: str) -> str:

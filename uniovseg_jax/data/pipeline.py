@@ -12,7 +12,6 @@ import ml_collections
 import numpy as np
 
 from uniovseg_jax import masks as masks_lib
-from uniovseg_jax.captions.parse import draw_phrase
 from uniovseg_jax.data import transforms
 
 Record = dict[str, Any]
@@ -52,7 +51,7 @@ def make_clip_transform(
 
     Args:
       config: `scale_range`, `brightness` and `phrase_rate`, how often a part of the caption stands
-        for the whole, see `draw_phrase`.
+        for the whole, see `transforms.draw_phrase`.
       tokenize: Maps texts to token ids.
       seed: Of the augmentation.
     """
@@ -66,7 +65,7 @@ def make_clip_transform(
         image = transforms.jitter_brightness(image, rng, config.brightness)
         caption = text = record["caption"]
         if rng.random() < config.phrase_rate:
-            text = draw_phrase(caption, rng)
+            text = transforms.draw_phrase(caption, rng)
         tokens, caption_tokens = tokenize([text, caption])
         return {"image": image, "tokens": tokens, "caption": caption_tokens}
 

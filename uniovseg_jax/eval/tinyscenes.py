@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from uniovseg_jax.buckets import bucket_size
+from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.data.tfds.tinyscenes import COLOURS, JOINT_NAMES, NOUNS, STUFF, THINGS, noun_id
 from uniovseg_jax.eval.panoptic import PanopticScores, Segment
 from uniovseg_jax.eval.prepared import Pooled, PreparedImage
@@ -227,7 +227,7 @@ def make_embed(pretrained: Pretrained, adapt: bool) -> EmbedPooled:
 
     def embed(pooled: Pooled) -> Float[np.ndarray, "n e"]:
         count = len(pooled["clip"])
-        size = bucket_size(count, 16)
+        size = bucket_size(count, SMALLEST_BUCKET)
         padded = {k: np.pad(v, ((0, size - count), (0, 0))) for k, v in pooled.items()}
         return np.asarray(compiled(pretrained.variables, padded))[:count]
 

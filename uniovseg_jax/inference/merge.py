@@ -146,16 +146,16 @@ def rank_instances(
     flat = probs.ravel()
     best = np.argsort(-flat, kind="stable")[:limit]
     masks, categories = np.unravel_index(best, probs.shape)
-    mean_foreground: dict[int, float] = {}
+    factors: dict[int, float] = {}
     instances = []
     for mask, category in zip(masks.tolist(), categories.tolist(), strict=True):
         if not is_thing[category]:
             continue
-        if mask not in mean_foreground:
+        if mask not in factors:
             values = logits.mask(mask)
             values = expit(values[values > 0])
-            mean_foreground[mask] = float(values.sum(dtype=np.float64) / (values.size + 1e-6))
-        score = float(probs[mask, category]) * mean_foreground[mask]
+            factors[mask] = float(values.sum(dtype=np.float64) / max(values.size, 1))
+        score = float(probs[mask, category]) * factors[mask]
         if score > 0:
             instances.append(Instance(mask, category, score))
     return sorted(instances, key=lambda instance: -instance.score)

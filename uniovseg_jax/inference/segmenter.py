@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from scipy.special import softmax
 
-from uniovseg_jax.buckets import bucket_size
+from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.inference.full_size import FullSizeLogits, NetworkInput
 from uniovseg_jax.inference.results import (
     TASKS,
@@ -23,9 +23,6 @@ from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.proposals import ProposalConfig, make_proposer
 from uniovseg_jax.vocabulary import TextEncoder, Vocabulary, class_cosines, parse_vocabulary
 from uniovseg_jax.weights.store import Pretrained
-
-# Masks per call of the region encoder are padded to a power of two, so that few shapes compile.
-_SMALLEST_BUCKET = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +190,7 @@ def _make_region_encoder(pretrained: Pretrained) -> Callable[..., Float[np.ndarr
         features: ImageFeatures, mask_logits: Float[np.ndarray, "n h w"]
     ) -> Float[np.ndarray, "n e"]:
         count = len(mask_logits)
-        size = bucket_size(count, _SMALLEST_BUCKET)
+        size = bucket_size(count, SMALLEST_BUCKET)
         padded = np.full((size, *mask_logits.shape[1:]), -1.0, np.float32)
         padded[:count] = mask_logits
         return np.asarray(compiled(pretrained.variables, features, padded))[:count]

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from uniovseg_jax.ops.gelu import gelu
 from uniovseg_jax.ops.platform import by_platform
 
-# Rows of the two products per step on CPU: the hidden layer then stays in cache.
+# Rows of the two products per step on CPU: the hidden layer of narrow stages then stays in cache.
 _CHUNK_ROWS = 4096
 
 
@@ -69,7 +69,7 @@ def _update(x: Array, chunk: Array, step: Array, size: int) -> Array:
 def norm_mlp_chunked(
     x: Float[Array, "*n c"], params: NormMlpParams, eps: float
 ) -> Float[Array, "*n c"]:
-    """`norm_mlp` of some cells at a time: for CPU."""
+    """`norm_mlp` of some cells at a time: for one CPU; a map split among devices is gathered."""
     cells = x.reshape(-1, x.shape[-1])
     size = _chunk_rows(len(cells))
 
@@ -112,7 +112,7 @@ def norm_mlp(x: Float[Array, "*n c"], params: NormMlpParams, eps: float) -> Floa
     The norm runs in float32, the products in the dtype of `x`.
 
     Args:
-      x: A map.
+      x: Cells of maps.
       params: Parameters, float32.
       eps: Epsilon of the norm.
     """

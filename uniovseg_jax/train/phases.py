@@ -76,7 +76,7 @@ def _prepare_data(config: ml_collections.ConfigDict, workdir: pathlib.Path, part
 
 
 def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phase:
-    """Contrastive training of both towers from object-centric pictures with raw captions."""
+    """Trains both towers on object-centric pictures with raw captions, contrast and words."""
     model_config = config_from_dict(config.model.to_dict())
     data_dir = _prepare_data(config, workdir, "web")
     train = tinyscenes.load_source(data_dir, "web", "train")
@@ -84,19 +84,20 @@ def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phas
     variables, tokenizer = initial_variables(
         model_config, ("clip",), config.init, config.seed, trained="clip"
     )
-    spread = np.linspace(0, len(train) - 1, min(len(train), _SAMPLED_CAPTIONS), dtype=int)
-    captions = [train[int(i)]["caption"] for i in spread]
     if tokenizer is None:
-        texts = captions + [template for group in TEMPLATES.values() for template in group]
+        texts = _sample_captions(train) + [
+            template for group in TEMPLATES.values() for template in group
+        ]
         clip = model_config.clip
         tokenizer = train_tokenizer(texts, clip.vocab_size, clip.context_length)
 
     model = UniOVSeg(model_config)
-    word_weight, loss_heads = config.loss.word_weight, ()
+    word_weight, rarity, loss_heads = config.loss.word_weight, None, ()
     if word_weight:
         loss_heads = (steps.WORD_HEAD,)
         variables["params"][steps.WORD_HEAD] = _init_word_head(model_config, config.seed)
-    rarity = _token_rarity(tokenizer(captions), model_config.clip.vocab_size)
+        tokens = tokenizer(_sample_captions(train))
+        rarity = _token_rarity(tokens, model_config.clip.vocab_size)
     transform = pipeline.make_clip_transform(config.data, tokenizer, config.seed)
     return Phase(
         model_config=model_config,
@@ -110,6 +111,11 @@ def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phas
     )
 
 
+def _sample_captions(source: Any) -> list[str]:
+    spread = np.linspace(0, len(source) - 1, min(len(source), _SAMPLED_CAPTIONS), dtype=int)
+    return [source[int(i)]["caption"] for i in spread]
+
+
 def _init_word_head(config: UniOVSegConfig, seed: int) -> dict[str, jax.Array]:
     clip = config.clip
     # Embeddings have length 1: a kernel of unit variance gives logits of that size.
@@ -120,9 +126,8 @@ def _init_word_head(config: UniOVSegConfig, seed: int) -> dict[str, jax.Array]:
 
 def _token_rarity(tokens: Int[np.ndarray, "n t"], vocab_size: int) -> Float[Array, " w"]:
     """Inverse document frequency of every token in captions; 0 for padding, start and end."""
-    seen = np.zeros((len(tokens), vocab_size), bool)
-    seen[np.arange(len(tokens))[:, None], tokens] = True
-    rarity = np.log(len(tokens) / (1 + seen.sum(0))).clip(0)
+    seen = np.concatenate([np.unique(row) for row in tokens])
+    rarity = np.log(len(tokens) / (1 + np.bincount(seen, minlength=vocab_size))).clip(0)
     rarity[[0, -2, -1]] = 0
     return jnp.asarray(rarity, jnp.float32)
 

@@ -7,11 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float
 
 from uniovseg_jax import losses
-from uniovseg_jax.models.clip import CLIP
-from uniovseg_jax.models.layers import l2_normalize
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.train.optimizer import update_ema
@@ -62,7 +60,10 @@ def make_train_step(
 
 
 def make_clip_loss(
-    model: UniOVSeg, mosaic_share: float, word_weight: float, rarity: Float[Array, " w"]
+    model: UniOVSeg,
+    mosaic_share: float = 0.0,
+    word_weight: float = 0.0,
+    rarity: Float[Array, " w"] | None = None,
 ) -> ComputeLoss:
     """Returns the symmetric contrastive loss over the whole batch, and that of the word head.
 
@@ -70,17 +71,23 @@ def make_clip_loss(
 
     Args:
       model: The model whose CLIP trains.
-      mosaic_share: Share of the pictures that the trunk sees four at a time, see `embed_mosaics`.
+      mosaic_share: Share of the pictures, 0 to 1 and rounded down to a multiple of four, that go
+        through `CLIP.encode_mosaics`.
       word_weight: Weight of `losses.word_loss`, for which the variables hold `WORD_HEAD` beside
-        the model's own parameters; 0 leaves it out.
-      rarity: Of every token.
+        the model's own parameters.
+      rarity: As `losses.word_loss` takes it; None leaves that loss out.
+
+    Raises:
+      ValueError: If the share is no share.
     """
+    if not 0 <= mosaic_share <= 1:
+        raise ValueError(f"loss.mosaic_share is {mosaic_share}; expected 0 to 1.")
 
     def embed(model: UniOVSeg, images: Array, tokens: Array) -> tuple[Array, Array, Array]:
-        tiled = round(mosaic_share * len(images) / 4) * 4
+        tiled = int(mosaic_share * len(images)) // 4 * 4
         parts = []
         if tiled:
-            parts.append(embed_mosaics(model.clip, images[:tiled]))
+            parts.append(model.clip.encode_mosaics(images[:tiled]))
         if tiled < len(images):
             parts.append(model.clip.encode_image(images[tiled:]))
         return jnp.concatenate(parts), model.clip.encode_text(tokens), model.logit_scale()
@@ -93,7 +100,7 @@ def make_clip_loss(
         same_text = jnp.all(tokens[:, None] == tokens[None, :], axis=-1)
         loss = losses.clip_loss(image, text, logit_scale, same_text)
         metrics = {"contrastive": loss, "logit_scale": logit_scale}
-        if word_weight:
+        if rarity is not None:
             head = variables["params"][WORD_HEAD]
             logits = image @ head["kernel"] + head["bias"]
             metrics["words"] = losses.word_loss(logits, batch["caption"], rarity)
@@ -101,25 +108,6 @@ def make_clip_loss(
         return loss, metrics
 
     return compute_loss
-
-
-def embed_mosaics(clip: CLIP, images: Num[Array, "b s s 3"]) -> Float[Array, "b d"]:
-    """Embeds pictures as the quarters of larger ones, each from its own part of the trunk's map.
-
-    A trunk that has only seen small pictures alone knows no map without a border nearby, and has
-    no reason to keep what lies side by side apart; regions of a scene ask for both. It costs no
-    more than embedding the pictures one by one.
-
-    Args:
-      clip: The CLIP, bound.
-      images: A multiple of four; sides are multiples of 32.
-    """
-    b, side, _, _ = images.shape
-    grid = images.reshape(b // 4, 2, 2, side, side, 3).transpose(0, 1, 3, 2, 4, 5)
-    res5 = clip.trunk_features(grid.reshape(b // 4, 2 * side, 2 * side, 3))["res5"]
-    cells, c = side // 32, res5.shape[-1]
-    quarters = res5.astype(jnp.float32).reshape(b // 4, 2, cells, 2, cells, c)
-    return l2_normalize(clip.project(quarters.mean((2, 4)).reshape(b, c)))
 
 
 def make_stage1_loss(model: UniOVSeg, config: losses.Stage1LossConfig) -> ComputeLoss:
