@@ -216,7 +216,7 @@ PRESETS: dict[str, UniOVSegConfig] = {
         points_per_side=10,
         pooling="area",
         align_scales=(224, 256),
-        adapter=AdapterConfig(source="clip", mode="pooled", rank=32),
+        adapter=AdapterConfig(source="clip", mode="pooled", rank=128),
     ),
     "test": UniOVSegConfig(
         clip=CLIP_VARIANTS["test"],
