@@ -29,7 +29,8 @@ from uniovseg_jax.inference.results import TASKS, Segmentation
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter, SegmenterConfig
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.proposals import ProposalConfig
-from uniovseg_jax.vocabulary import TEMPLATES, Vocabulary, parse_vocabulary
+from uniovseg_jax.text_encoder import TEMPLATES
+from uniovseg_jax.vocabulary import Vocabulary, parse_vocabulary, read_vocabulary
 from uniovseg_jax.weights.store import Pretrained, load_pretrained
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -41,7 +42,11 @@ _PROPOSALS, _SEGMENTER = ProposalConfig(), SegmenterConfig()
 flags.DEFINE_string("model", None, "Model directory.", required=True)
 flags.DEFINE_string("image", None, "Image file, or folder of images.", required=True)
 flags.DEFINE_string("output", None, "Folder for the results; made when needed.", required=True)
-flags.DEFINE_string("vocabulary", None, "Names with commas between them; synonyms are joined by |.")
+flags.DEFINE_string(
+    "vocabulary",
+    None,
+    "Names with commas between them, synonyms joined by |; or @ and a file with a class per line.",
+)
 flags.DEFINE_string("stuff", "", "Those of the names that are stuff; all others are things.")
 flags.DEFINE_string("background", "", "More names; what they win stays without a label.")
 flags.DEFINE_float("min_cosine", None, "Regions less similar to every name get no label.")
@@ -59,6 +64,7 @@ flags.DEFINE_float(
 flags.DEFINE_float(
     "overlap_threshold", _SEGMENTER.overlap_threshold, "Least share of itself that a segment owns."
 )
+flags.DEFINE_string("text_cache", None, "Folder that keeps embeddings of names for later runs.")
 FLAGS = flags.FLAGS
 
 
@@ -91,7 +97,7 @@ def make_named_predictor(
     )
     labels = vocabulary.labels[: vocabulary.num_foreground]
     colours = visualize.distinct_colours(labels)
-    segmenter = OpenVocabularySegmenter(pretrained, config)
+    segmenter = OpenVocabularySegmenter(pretrained, config, FLAGS.text_cache)
     segmenter.use_vocabulary(vocabulary, FLAGS.min_cosine)
 
     def predict(image: np.ndarray) -> Result:
@@ -204,7 +210,11 @@ def run() -> int:
     if FLAGS.vocabulary is None:
         predict = make_class_free_predictor(load_pretrained(FLAGS.model))
     else:
-        vocabulary = parse_vocabulary(FLAGS.vocabulary, FLAGS.stuff, FLAGS.background)
+        read = parse_vocabulary
+        if FLAGS.vocabulary.startswith("@"):
+            read = read_vocabulary
+        names = FLAGS.vocabulary.removeprefix("@")
+        vocabulary = read(names, FLAGS.stuff, FLAGS.background)
         predict = make_named_predictor(load_pretrained(FLAGS.model), vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -1,43 +1,16 @@
-"""Words: categories with synonyms, prompt templates, and the text side of the classifier.
-
-Inference, alignment and evaluation share this file, so that a name means the same vector to all.
-"""
+"""Words as people give them: categories with names and synonyms, things and stuff."""
 
 import dataclasses
+import os
+import pathlib
+import re
 from collections.abc import Iterable, Sequence
 
-import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
-from uniovseg_jax.models.uniovseg import UniOVSeg
-from uniovseg_jax.weights.store import Pretrained
-
-# `vild14` are the 14 prompts that FC-CLIP and the released Uni-OVSeg code use; the missing full
-# stops are as in the source.
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "single": ("a photo of a {}.",),
-    "vild14": (
-        "a photo of a {}.",
-        "This is a photo of a {}",
-        "There is a {} in the scene",
-        "There is the {} in the scene",
-        "a photo of a {} in the scene",
-        "a photo of a small {}.",
-        "a photo of a medium {}.",
-        "a photo of a large {}.",
-        "This is a photo of a small {}.",
-        "This is a photo of a medium {}.",
-        "This is a photo of a large {}.",
-        "There is a small {} in the scene.",
-        "There is a medium {} in the scene.",
-        "There is a large {} in the scene.",
-    ),
-}
-
-# Prompts per call of the text tower, at most.
-_LARGEST_BUCKET = 256
+# `12:` before the names of a category, as other projects write their class lists.
+_ID = re.compile(r"\s*(\d+)\s*:(.*)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +37,10 @@ class Category:
 class Vocabulary:
     """The classes that regions are told apart by; background classes come last.
 
+    Published class lists give some names to several classes; the first of them wins a region.
+
     Raises:
-      ValueError: If there is no class besides background, a name is empty, or occurs twice.
+      ValueError: If there is no class besides background, or a name is empty.
     """
 
     categories: tuple[Category, ...]
@@ -73,7 +48,6 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if all(category.is_background for category in self.categories):
             raise ValueError("The vocabulary is empty: expected at least one name.")
-        seen: set[str] = set()
         background = False
         for category in self.categories:
             if background and not category.is_background:
@@ -81,15 +55,10 @@ class Vocabulary:
             background = category.is_background
             if not category.names:
                 raise ValueError("The vocabulary has a category without a name.")
-            for name in category.names:
-                key = _normalise(name)
-                if not key:
-                    raise ValueError(
-                        f"The vocabulary has an empty name in {'|'.join(category.names)!r}."
-                    )
-                if key in seen:
-                    raise ValueError(f"The name {name!r} occurs twice in the vocabulary.")
-                seen.add(key)
+            if not all(_normalise(name) for name in category.names):
+                raise ValueError(
+                    f"The vocabulary has an empty name in {'|'.join(category.names)!r}."
+                )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -141,7 +110,70 @@ def parse_vocabulary(
       ValueError: If the vocabulary is empty, a name is empty or occurs twice, or a stuff name is
         not among the names.
     """
-    entries = _split(names)
+    vocabulary = _assemble(_split(names), stuff, background)
+    seen: set[str] = set()
+    for name in vocabulary.names:
+        if _normalise(name) in seen:
+            raise ValueError(f"The name {name!r} occurs twice in the vocabulary.")
+        seen.add(_normalise(name))
+    return vocabulary
+
+
+def read_vocabulary(
+    path: str | os.PathLike[str],
+    stuff: str | Iterable[str] = (),
+    background: str | Iterable[str] = (),
+) -> Vocabulary:
+    """Reads a class list with one category per line, as a plain list or as other projects do.
+
+    A line is `name`, `name1,name2` or `id:name1,name2`; the first name is the label. Ids only have
+    to differ: categories keep the order of their lines. Empty lines are skipped, and a name that a
+    category repeats counts once.
+
+    Args:
+      path: A text file in UTF-8.
+      stuff: Those names that are stuff, as `parse_vocabulary` takes them.
+      background: Names of what is to be left out.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ValueError: If it holds no category, only some of the lines have an id, an id occurs twice, a
+        name is empty, or a stuff name is not among the names.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; expected a class list.")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8: {error}.") from error
+    entries, ids = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        match = _ID.fullmatch(line)
+        names = [" ".join(name.split()) for name in (match[2] if match else line).split(",")]
+        if not all(names):
+            raise ValueError(f"{file}, line {number}: an empty name in {line.strip()!r}.")
+        first: dict[str, str] = {}
+        for name in names:
+            first.setdefault(_normalise(name), name)
+        entries.append(tuple(first.values()))
+        if match:
+            ids.append(int(match[1]))
+    if not entries:
+        raise ValueError(f"{file} is empty; expected one category per line.")
+    if ids and (len(ids) != len(entries) or len(set(ids)) != len(ids)):
+        raise ValueError(f"{file}: expected an id of its own on every line, or on none.")
+    return _assemble(entries, stuff, background)
+
+
+def _assemble(
+    entries: Sequence[tuple[str, ...]],
+    stuff: str | Iterable[str],
+    background: str | Iterable[str],
+) -> Vocabulary:
+    """Makes things of all entries but those that one of the stuff names belongs to."""
     stuff_names = [name for entry in _split(stuff) for name in entry]
     known = {_normalise(name) for entry in entries for name in entry}
     for name in stuff_names:
@@ -154,99 +186,3 @@ def parse_vocabulary(
     ]
     categories += [Category(entry, False, is_background=True) for entry in _split(background)]
     return Vocabulary(tuple(categories))
-
-
-class TextEncoder:
-    """Embeds names: mean over prompt templates, on the unit sphere.
-
-    The text tower is compiled once per batch size, of which there are five (16 to 256 prompts), and
-    a name that was met before is not encoded again.
-
-    Args:
-      pretrained: A model with the part `clip`.
-      templates: A key of `TEMPLATES`, or prompts with a `{}` for the name.
-    """
-
-    def __init__(self, pretrained: Pretrained, templates: str | Sequence[str] = "vild14"):
-        if "clip" not in pretrained.parts or pretrained.tokenizer is None:
-            raise ValueError("Names need a model with the part clip, which this one lacks.")
-        if isinstance(templates, str):
-            if templates not in TEMPLATES:
-                raise ValueError(
-                    f"Unknown templates {templates!r}; expected one of {', '.join(TEMPLATES)}."
-                )
-            templates = TEMPLATES[templates]
-        if not templates or any("{}" not in template for template in templates):
-            raise ValueError("Prompt templates: expected at least one, each with {} for the name.")
-        model = pretrained.model
-        self.templates = tuple(templates)
-        self._tokenizer = pretrained.tokenizer
-        self._params = {"params": {"clip": pretrained.variables["params"]["clip"]}}
-        self._encode = jax.jit(
-            lambda variables, tokens: model.apply(variables, tokens, method=UniOVSeg.encode_text)
-        )
-        self._cache: dict[str, np.ndarray] = {}
-
-    def embed(self, names: Sequence[str]) -> Float[np.ndarray, "n e"]:
-        """Returns one unit vector per name.
-
-        Per name the vectors of all prompts are normalised, averaged and normalised again.
-
-        Raises:
-          ValueError: If there is no name, or a name does not fit the text tower's positions.
-        Source: Uni-OVSeg, section 3.4 (prompts of ViLD); FC-CLIP's classifier.
-        """
-        if not names:
-            raise ValueError("There is no name to embed: expected at least one.")
-        new = [name for name in dict.fromkeys(names) if name not in self._cache]
-        if new:
-            tokens = self._tokenize(new)
-            vectors = np.concatenate(
-                [
-                    self._encode_padded(tokens[start : start + _LARGEST_BUCKET])
-                    for start in range(0, len(tokens), _LARGEST_BUCKET)
-                ]
-            )
-            means = vectors.reshape(len(new), len(self.templates), -1).mean(axis=1)
-            means /= np.linalg.norm(means, axis=-1, keepdims=True)
-            self._cache.update(zip(new, means, strict=True))
-        return np.stack([self._cache[name] for name in names])
-
-    def _tokenize(self, names: Sequence[str]) -> Int[np.ndarray, "p t"]:
-        prompts = [template.replace("{}", name) for name in names for template in self.templates]
-        tokens = self._tokenizer(prompts)
-        limit = tokens.shape[1]
-        # Only a row without padding can have been cut.
-        for row in np.flatnonzero(tokens[:, -1] != 0).tolist():
-            count = self._tokenizer.count(prompts[row])
-            if count > limit:
-                name = names[row // len(self.templates)]
-                shown = name if len(name) <= 60 else name[:57] + "..."
-                template = self.templates[row % len(self.templates)]
-                raise ValueError(
-                    f"The name {shown!r} is too long: {count} tokens in the prompt "
-                    f"{template!r}, but the text tower takes at most {limit}."
-                )
-        return tokens
-
-    def _encode_padded(self, tokens: Int[np.ndarray, "p t"]) -> Float[np.ndarray, "p e"]:
-        size = bucket_size(len(tokens), SMALLEST_BUCKET)
-        padded = np.zeros((size, tokens.shape[1]), np.int32)
-        padded[: len(tokens)] = tokens
-        return np.asarray(self._encode(self._params, padded), np.float32)[: len(tokens)]
-
-
-def class_cosines(
-    regions: Float[np.ndarray, "n e"],
-    names: Float[np.ndarray, "m e"],
-    name_to_class: Int[np.ndarray, " m"],
-) -> Float[np.ndarray, "n t"]:
-    """Returns the cosine of every region with every class: the maximum over the class's names.
-
-    Args:
-      regions: Unit vectors of regions.
-      names: Unit vectors of names.
-      name_to_class: Class of every name, 0..t-1, ascending and without gaps.
-    """
-    starts = np.searchsorted(name_to_class, np.arange(name_to_class[-1] + 1))
-    return np.maximum.reduceat(regions @ names.T, starts, axis=1)

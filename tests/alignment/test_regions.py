@@ -11,7 +11,7 @@ from uniovseg_jax.models.presets import get_preset
 from uniovseg_jax.models.tokenizer import train_tokenizer
 from uniovseg_jax.models.uniovseg import UniOVSeg, init_variables
 from uniovseg_jax.proposals import ProposalConfig, make_proposer
-from uniovseg_jax.vocabulary import TextEncoder
+from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.weights.store import Pretrained
 
 NAMES = ["grass", "red ball", "blue house"]

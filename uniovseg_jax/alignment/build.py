@@ -18,7 +18,7 @@ from uniovseg_jax.alignment.store import (
     region_vectors,
 )
 from uniovseg_jax.captions.parse import parse_rules
-from uniovseg_jax.vocabulary import TextEncoder
+from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.weights.store import Pretrained, params_sha256
 
 

@@ -15,7 +15,7 @@ from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer
-from uniovseg_jax.vocabulary import TextEncoder
+from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.weights.store import Pretrained
 
 Record = tuple[str, UInt8[np.ndarray, "h w 3"], Sequence[str]]
@@ -31,7 +31,7 @@ class AlignmentConfig:
       max_entities: Entities per image; arrays are padded to this number.
       cost: `cosine` takes 1 - cosine (the paper's equations 6 and 7); `prob` takes 1 - softmax of
         the scaled cosines over the image's entities (the authors' training source).
-      templates: Prompts around an entity, a key of `vocabulary.TEMPLATES`.
+      templates: Prompts around an entity, a key of `text_encoder.TEMPLATES`.
       batch_size: Images per call of the device.
     """
 

@@ -22,9 +22,9 @@ from uniovseg_jax.eval.oracle import write_ceiling
 from uniovseg_jax.eval.prepared import PreparedImage, prepare_images
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter, SegmenterConfig
 from uniovseg_jax.proposals import ProposalConfig
+from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.train.loop import train
 from uniovseg_jax.versions import versions
-from uniovseg_jax.vocabulary import TextEncoder
 from uniovseg_jax.weights.store import Pretrained, load_pretrained, params_sha256
 
 # Of `configs/tinyscenes.py`: options to an ml_collections.ConfigDict.

@@ -21,7 +21,8 @@ from uniovseg_jax.eval.semantic import SemanticScores
 from uniovseg_jax.inference.merge import panoptic_map, semantic_map
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.models.uniovseg import UniOVSeg
-from uniovseg_jax.vocabulary import Category, TextEncoder, Vocabulary, class_cosines
+from uniovseg_jax.text_encoder import TextEncoder, class_cosines
+from uniovseg_jax.vocabulary import Category, Vocabulary
 from uniovseg_jax.weights.store import Pretrained
 
 # A gap between baseline and ceiling under this many points says nothing about its closing.

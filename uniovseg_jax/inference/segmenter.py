@@ -1,6 +1,7 @@
 """Open-vocabulary segmentation: proposals and words to semantic, panoptic and instance results."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable
 
 import jax
@@ -21,7 +22,8 @@ from uniovseg_jax.inference.results import (
 )
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.proposals import ProposalConfig, make_proposer
-from uniovseg_jax.vocabulary import TextEncoder, Vocabulary, class_cosines, parse_vocabulary
+from uniovseg_jax.text_encoder import TextEncoder, class_cosines
+from uniovseg_jax.vocabulary import Vocabulary, parse_vocabulary
 from uniovseg_jax.weights.store import Pretrained
 
 
@@ -34,7 +36,7 @@ class SegmenterConfig:
       object_threshold: Least predicted quality of a mask in panoptic results.
       overlap_threshold: Least share of its pixels that a mask must own in panoptic results.
       max_instances: Pairs of mask and class in instance results.
-      templates: Prompts around a name, a key of `vocabulary.TEMPLATES`.
+      templates: Prompts around a name, a key of `text_encoder.TEMPLATES`.
     """
 
     proposals: ProposalConfig = ProposalConfig()
@@ -70,9 +72,15 @@ class OpenVocabularySegmenter:
     Args:
       pretrained: A model with the parts `clip` and `masks`; where it has an adapter, that is used.
       config: Thresholds and templates.
+      text_cache: Folder in which embeddings of names are kept for later runs; None keeps none.
     """
 
-    def __init__(self, pretrained: Pretrained, config: SegmenterConfig | None = None):
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        config: SegmenterConfig | None = None,
+        text_cache: str | os.PathLike[str] | None = None,
+    ):
         if not {"clip", "masks"} <= set(pretrained.parts):
             raise ValueError(
                 "Segmenting with words needs a model with the parts clip and masks; "
@@ -80,7 +88,7 @@ class OpenVocabularySegmenter:
             )
         self.config = config or SegmenterConfig()
         self._pretrained = pretrained
-        self._text_encoder = TextEncoder(pretrained, self.config.templates)
+        self._text_encoder = TextEncoder(pretrained, self.config.templates, text_cache)
         self._proposer = make_proposer(pretrained.model, self.config.proposals)
         self._embed = _make_region_encoder(pretrained)
         scale = pretrained.model.apply(pretrained.variables, method=UniOVSeg.logit_scale)

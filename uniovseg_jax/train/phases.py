@@ -18,9 +18,9 @@ from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.models.presets import UniOVSegConfig, config_from_dict
 from uniovseg_jax.models.tokenizer import Tokenizer, train_tokenizer
 from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.text_encoder import TEMPLATES
 from uniovseg_jax.train import evaluations, steps
 from uniovseg_jax.train.initialise import initial_variables
-from uniovseg_jax.vocabulary import TEMPLATES
 from uniovseg_jax.weights.store import Pretrained
 
 # Captions that tell a new CLIP's words and how rare they are; more change little.

@@ -1,0 +1,66 @@
+"""Text embeddings on disk: a name is embedded once per model and prompts, not once per run."""
+
+import hashlib
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from uniovseg_jax.models.tokenizer import Tokenizer
+from uniovseg_jax.weights.store import params_sha256
+
+_VECTORS, _NAMES = "vectors", "names"
+
+
+class TextCache:
+    """Vectors of names in one file, which is replaced as a whole and ignored where it is damaged.
+
+    Args:
+      directory: Folder of caches; made when needed.
+      digest: Of everything that decides a vector besides the name, from `text_digest`.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], digest: str):
+        self._path = pathlib.Path(directory) / f"{digest}.safetensors"
+
+    def read(self) -> dict[str, Float[np.ndarray, " e"]]:
+        """Returns all vectors by name; none where the file is missing or damaged."""
+        try:
+            with safe_open(str(self._path), framework="np") as file:
+                names = json.loads((file.metadata() or {})[_NAMES])
+                vectors = file.get_tensor(_VECTORS)
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return {}
+        if vectors.ndim != 2 or len(names) != len(vectors) or not np.isfinite(vectors).all():
+            return {}
+        return dict(zip(names, vectors, strict=True))
+
+    def add(self, vectors: Mapping[str, Float[np.ndarray, " e"]]) -> None:
+        """Writes vectors beside those that are there, in one move."""
+        merged = self.read() | dict(vectors)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            save_file(
+                {_VECTORS: np.stack(list(merged.values()))},
+                str(temporary),
+                metadata={_NAMES: json.dumps(list(merged))},
+            )
+            os.replace(temporary, self._path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def text_digest(text_params: Any, tokenizer: Tokenizer, templates: Sequence[str]) -> str:
+    """Returns the digest of a text tower, its tokenizer and the prompts around a name."""
+    digest = hashlib.sha256(params_sha256(text_params).encode())
+    digest.update(tokenizer.to_json().encode())
+    digest.update(json.dumps(list(templates)).encode())
+    return digest.hexdigest()
