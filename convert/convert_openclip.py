@@ -1,0 +1,107 @@
+r"""Turns an OpenCLIP ConvNeXt checkpoint into a model directory, and back.
+
+  python convert/convert_openclip.py --checkpoint=open_clip_model.safetensors \
+      --model_name=convnext_large_d_320 --output=models/clip --verify
+  python convert/convert_openclip.py --checkpoint=hf-hub:laion/<repository> --output=models/clip
+  python convert/convert_openclip.py --to_torch --model=models/clip --output=clip.safetensors
+
+Exit code: 0; 1 if --verify found the two apart; 2 if nothing could be done.
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+# The script stands beside the package that it belongs to.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+_HUB = "hf-hub:"
+
+flags.DEFINE_string(
+    "checkpoint", None, f"File with the published weights, or {_HUB}<owner>/<repository>."
+)
+flags.DEFINE_string("model_name", None, "OpenCLIP's name of the model.")
+flags.DEFINE_string("model_config", None, "OpenCLIP's JSON, in place of a name.")
+flags.DEFINE_string(
+    "merges", None, "bpe_simple_vocab_16e6.txt.gz; default: the one inside open_clip_torch."
+)
+flags.DEFINE_string("output", None, "Model directory to write.", required=True)
+flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "How weights are stored.")
+flags.DEFINE_bool("verify", False, "Compare with OpenCLIP in PyTorch; write parity.md.")
+flags.DEFINE_list("sizes", [], "Input sides to verify at; default: the model's own.")
+flags.DEFINE_string("image", None, "Photograph to verify with.")
+flags.DEFINE_bool("to_torch", False, "The way back: --model to a checkpoint file.")
+flags.DEFINE_string("model", None, "Model directory to turn back.")
+FLAGS = flags.FLAGS
+
+
+def main(argv: list[str]) -> None:
+    """Converts; a mistake in the flags or the files ends it with plain sentences."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
+    logging.set_verbosity(logging.WARNING)
+    try:
+        code = _to_torch() if FLAGS.to_torch else _convert()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def _to_torch() -> int:
+    from convert.checkpoints import write_checkpoint
+    from convert.openclip_rules import OPENCLIP_RULES
+    from uniovseg_jax.weights.engine import invert
+    from uniovseg_jax.weights.store import flatten_variables, load_pretrained
+
+    if not FLAGS.model or FLAGS.checkpoint:
+        raise ValueError("--to_torch turns --model back; expected that flag and no --checkpoint.")
+    variables = load_pretrained(FLAGS.model).variables
+    params = {"params": {"clip": variables["params"].get("clip", {})}}
+    state = invert(flatten_variables(params), OPENCLIP_RULES)
+    if not state:
+        raise ValueError(f"{FLAGS.model} holds no CLIP; expected a model with the part clip.")
+    write_checkpoint(FLAGS.output, state)
+    print(f"Written: {FLAGS.output}, {len(state)} tensors in OpenCLIP's names.")
+    return 0
+
+
+def _convert() -> int:
+    from convert import openclip
+    from convert.openclip_models import config_by_name, config_from_json
+    from convert.verification import Verification
+
+    if not FLAGS.checkpoint:
+        raise ValueError(
+            "--checkpoint is missing; expected a file, or hf-hub:<owner>/<repository>."
+        )
+    checkpoint, model_config = FLAGS.checkpoint, FLAGS.model_config
+    if checkpoint.startswith(_HUB):
+        checkpoint, hub_config = openclip.download(checkpoint.removeprefix(_HUB))
+        model_config = model_config or (None if FLAGS.model_name else hub_config)
+    if bool(FLAGS.model_name) == bool(model_config):
+        raise ValueError("Give --model_name or --model_config, one of the two.")
+    config = config_from_json(model_config) if model_config else config_by_name(FLAGS.model_name)
+    tokenizer = openclip.clip_tokenizer(FLAGS.merges, config)
+    sizes = [int(size) for size in FLAGS.sizes] or [config.image_size]
+    name = FLAGS.model_name or os.path.basename(str(model_config))
+    title = f"{os.path.basename(checkpoint)} as {name}"
+    parity = openclip.convert_openclip(
+        checkpoint,
+        config,
+        tokenizer,
+        pathlib.Path(FLAGS.output),
+        dtype=FLAGS.dtype,
+        verify=Verification(title, sizes, FLAGS.image) if FLAGS.verify else None,
+    )
+    print(f"Written: {FLAGS.output}")
+    if parity is None:
+        return 0
+    print(parity.summary())
+    return 0 if parity.passed else 1
+
+
+if __name__ == "__main__":
+    app.run(main)

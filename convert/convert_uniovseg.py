@@ -1,0 +1,131 @@
+r"""Turns a released Uni-OVSeg stage-1 checkpoint into a model directory, and back.
+
+  python convert/convert_uniovseg.py --checkpoint=stage1.pth --output=models/uniovseg --verify
+  python convert/convert_uniovseg.py --checkpoint=masks.safetensors --clip=models/clip --output=...
+  python convert/convert_uniovseg.py --fixture=outputs_of_the_authors.npz
+  python convert/convert_uniovseg.py --to_torch --model=models/uniovseg --output=stage1.safetensors
+
+Exit code: 0; 1 if --verify or --fixture found the two apart; 2 if nothing could be done.
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+# The script stands beside the package that it belongs to.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+flags.DEFINE_string("checkpoint", None, "File with the published weights.")
+flags.DEFINE_string("clip", None, "Model directory whose CLIP goes with the masks.")
+flags.DEFINE_enum(
+    "input_norm", "ln", ["ln", "gn"], "Norm after the input projections; tensors do not tell."
+)
+flags.DEFINE_string(
+    "merges", None, "bpe_simple_vocab_16e6.txt.gz; default: the one inside open_clip_torch."
+)
+flags.DEFINE_string("output", None, "Model directory (or --to_torch: file) to write.")
+flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "How weights are stored.")
+flags.DEFINE_bool("verify", False, "Compare with the float64 form; write parity.md.")
+flags.DEFINE_list("sizes", ["320"], "Input sides to verify at.")
+flags.DEFINE_string("image", None, "Photograph to verify with.")
+flags.DEFINE_string("fixture", None, "Stored inputs and outputs to run and compare.")
+flags.DEFINE_bool("to_torch", False, "The way back: --model to a checkpoint file.")
+flags.DEFINE_string("model", None, "Model directory to turn back.")
+FLAGS = flags.FLAGS
+
+
+def main(argv: list[str]) -> None:
+    """Converts; a mistake in the flags or the files ends it with plain sentences."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
+    logging.set_verbosity(logging.WARNING)
+    chosen = [flag for flag in (FLAGS.fixture, FLAGS.checkpoint, FLAGS.model) if flag]
+    try:
+        if len(chosen) != 1 or bool(FLAGS.model) != FLAGS.to_torch:
+            raise ValueError("Give one of --checkpoint, --fixture, or --to_torch with --model.")
+        if not FLAGS.fixture and not FLAGS.output:
+            raise ValueError("--output is missing; expected where to write.")
+        if FLAGS.fixture:
+            code = _compare()
+        else:
+            code = _to_torch() if FLAGS.to_torch else _convert()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def _compare() -> int:
+    from convert.fixture import BOUND, compare_fixture, read_fixture
+
+    errors = compare_fixture(read_fixture(FLAGS.fixture))
+    passed = all(error <= BOUND for error in errors.values())
+    print(json.dumps({"max_abs_error": errors, "passed": passed}))
+    return 0 if passed else 1
+
+
+def _to_torch() -> int:
+    from convert.checkpoints import write_checkpoint
+    from convert.uniovseg_rules import MASK_RULES, UNIOVSEG_RULES
+    from uniovseg_jax.weights.engine import invert
+    from uniovseg_jax.weights.store import flatten_variables, load_pretrained
+
+    model = load_pretrained(FLAGS.model)
+    if "masks" not in model.parts:
+        raise ValueError(f"{FLAGS.model} holds no masks; expected a model with that part.")
+    rules = UNIOVSEG_RULES if "clip" in model.parts else MASK_RULES
+    flat = flatten_variables(model.variables)
+    # The published layout has no place for an adapter.
+    flat = {path: x for path, x in flat.items() if not path.startswith("params/adapter/")}
+    state = invert(flat, rules)
+    write_checkpoint(FLAGS.output, state)
+    print(f"Written: {FLAGS.output}, {len(state)} tensors in the released names.")
+    return 0
+
+
+def _convert() -> int:
+    from convert import openclip, uniovseg
+    from convert.checkpoints import read_checkpoint
+    from convert.verification import Verification
+    from uniovseg_jax.weights.store import load_pretrained, save_pretrained
+
+    name = os.path.basename(FLAGS.checkpoint)
+    check = None
+    if FLAGS.verify:
+        check = Verification(name, [int(size) for size in FLAGS.sizes], FLAGS.image)
+    converted = uniovseg.convert_state(read_checkpoint(FLAGS.checkpoint), FLAGS.input_norm)
+    tokenizer = None
+    if FLAGS.clip:
+        clip = load_pretrained(FLAGS.clip)
+        converted, tokenizer = uniovseg.with_clip(converted, clip), clip.tokenizer
+    elif "clip" in converted.parts:
+        tokenizer = openclip.clip_tokenizer(FLAGS.merges, converted.config.clip)
+    output = pathlib.Path(FLAGS.output)
+    metadata = {"source": name, "counts": {k: list(v) for k, v in converted.counts.items()}}
+    save_pretrained(
+        output,
+        converted.config,
+        converted.variables,
+        tokenizer,
+        converted.parts,
+        FLAGS.dtype,
+        metadata,
+    )
+    for prefix, (tensors, numbers) in converted.counts.items():
+        print(f"{prefix}: {tensors} tensors, {numbers:,} numbers")
+    print(f"Written: {output}, parts {', '.join(converted.parts)}")
+    if check is None:
+        return 0
+    from convert.verify_uniovseg import verify_uniovseg
+
+    parity = verify_uniovseg(converted, check)
+    parity.write(output)
+    print(parity.summary())
+    return 0 if parity.passed else 1
+
+
+if __name__ == "__main__":
+    app.run(main)

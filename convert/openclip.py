@@ -1,0 +1,131 @@
+"""An OpenCLIP state dict to a model directory."""
+
+import os
+import pathlib
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import traverse_util
+
+from convert.checkpoints import read_checkpoint
+from convert.openclip_rules import OPENCLIP_RULES
+from convert.parity import Parity
+from convert.verification import Verification
+from uniovseg_jax.models.presets import ClipConfig, UniOVSegConfig
+from uniovseg_jax.models.tokenizer import Tokenizer
+from uniovseg_jax.models.uniovseg import abstract_variables
+from uniovseg_jax.weights.engine import convert
+from uniovseg_jax.weights.store import flatten_variables, save_pretrained
+
+_HUB_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+_HUB_CONFIG = "open_clip_config.json"
+
+
+def convert_openclip(
+    checkpoint: str | os.PathLike[str],
+    config: ClipConfig,
+    tokenizer: Tokenizer,
+    output: pathlib.Path,
+    dtype: Literal["float32", "float16"] = "float32",
+    verify: Verification | None = None,
+) -> Parity | None:
+    """Converts a checkpoint file; with `verify` it writes the parity report beside the weights.
+
+    Args:
+      checkpoint: Of OpenCLIP, as `read_checkpoint` takes it.
+      config: Sizes of the model.
+      tokenizer: That its text tower was trained with.
+      output: The model directory to write, part `clip`.
+      dtype: How weights are stored.
+      verify: How to check, if at all.
+
+    Returns:
+      The parity with the original where it was asked for; the model directory is there either way.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ValueError: If the file is damaged, or its tensors do not fit the sizes; all of
+        it at once.
+    """
+    state = read_checkpoint(checkpoint)
+    model = UniOVSegConfig(clip=config)
+    expected = flatten_variables(abstract_variables(model, ("clip",)))
+    flat = convert(state, OPENCLIP_RULES, expected)
+    variables = traverse_util.unflatten_dict(flat, sep="/")
+    metadata = {"source": os.path.basename(checkpoint), "tensors": len(state)}
+    save_pretrained(output, model, variables, tokenizer, ("clip",), dtype, metadata)
+    if verify is None:
+        return None
+    from convert.verify_openclip import verify_openclip
+
+    variables = traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in flat.items()}, sep="/")
+    parity = verify_openclip(config, variables, tokenizer, state, verify)
+    parity.write(output)
+    return parity
+
+
+def download(repository: str) -> tuple[str, str]:
+    """Fetches weights and configuration of a hub repository; returns their files.
+
+    Raises:
+      ImportError: If `huggingface_hub` is missing.
+      ValueError: If the hub cannot be reached or holds no such files.
+    """
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            "A hub name needs huggingface_hub; install it, or download the file and name it."
+        ) from error
+
+    def fetch(name: str) -> str:
+        return huggingface_hub.hf_hub_download(repository, name)
+
+    problems: list[str] = []
+    for name in _HUB_WEIGHTS:
+        try:
+            return fetch(name), fetch(_HUB_CONFIG)
+        except Exception as error:  # The library has dozens of its own and its transport's.
+            problems.append(f"{name}: {type(error).__name__}")
+    raise ValueError(
+        f"The hub gave no weights of {repository} ({', '.join(problems)}); expected a reachable "
+        "repository with OpenCLIP files."
+    )
+
+
+def clip_tokenizer(merges: str | None, config: ClipConfig) -> Tokenizer:
+    """Returns CLIP's tokenizer, from a file of merges or from the one that OpenCLIP brings along.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ImportError: If none is named and open_clip_torch is missing.
+      ValueError: If the model's text tower has another vocabulary.
+    """
+    if merges is None:
+        merges = str(_merges_of_open_clip())
+    if not os.path.isfile(merges):
+        raise FileNotFoundError(f"{merges}: no such file; expected bpe_simple_vocab_16e6.txt.gz.")
+    tokenizer = Tokenizer.from_clip_merges(merges, config.context_length)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"The model has {config.vocab_size} token ids, CLIP's vocabulary "
+            f"{tokenizer.vocab_size}; expected a model that was trained with CLIP's tokenizer."
+        )
+    return tokenizer
+
+
+def _merges_of_open_clip() -> pathlib.Path:
+    """Finds the file without importing the package, which would load torch."""
+    import importlib.util
+
+    spec: Any = importlib.util.find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            "CLIP's vocabulary comes with open_clip_torch, which is not installed; expected "
+            "pip install 'uniovseg_jax[convert]', or --merges=bpe_simple_vocab_16e6.txt.gz."
+        )
+    return pathlib.Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"

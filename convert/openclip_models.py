@@ -1,0 +1,178 @@
+"""OpenCLIP's ConvNeXt CLIPs: their sizes by name, or from the JSON that comes with a model."""
+
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from uniovseg_jax.models.presets import CLIP_VARIANTS, ClipConfig
+
+# timm's plain ConvNeXts: depths, widths, epsilon of the norms.
+_TRUNKS: dict[str, tuple[tuple[int, ...], tuple[int, ...], float]] = {
+    "convnext_atto": ((2, 2, 6, 2), (40, 80, 160, 320), 1e-6),
+    "convnext_femto": ((2, 2, 6, 2), (48, 96, 192, 384), 1e-6),
+    "convnext_pico": ((2, 2, 6, 2), (64, 128, 256, 512), 1e-6),
+    "convnext_nano": ((2, 2, 8, 2), (80, 160, 320, 640), 1e-6),
+    "convnext_tiny": ((3, 3, 9, 3), (96, 192, 384, 768), 1e-6),
+    "convnext_small": ((3, 3, 27, 3), (96, 192, 384, 768), 1e-6),
+    "convnext_base": ((3, 3, 27, 3), (128, 256, 512, 1024), 1e-6),
+    "convnext_large": ((3, 3, 27, 3), (192, 384, 768, 1536), 1e-6),
+    "convnext_xlarge": ((3, 3, 27, 3), (256, 512, 1024, 2048), 1e-6),
+    "convnext_xxlarge": ((3, 4, 30, 3), (384, 768, 1536, 3072), 1e-5),
+}
+# What our towers compute anyway; a JSON that asks for something else is another architecture.
+_VISION_FIXED = {"timm_pool": ("", None), "timm_proj_bias": (False, None)}
+_TEXT_FIXED = {
+    "hf_model_name": (None,),
+    "embed_cls": (False, None),
+    "no_causal_mask": (False, None),
+    "pool_type": ("argmax", None),
+    "proj_bias": (False, None),
+    "act_kwargs": (None,),
+    "ls_init_value": (None,),
+}
+
+
+def config_by_name(name: str) -> ClipConfig:
+    """Returns the sizes of a model that OpenCLIP knows by name.
+
+    Raises:
+      ValueError: If it is none of the ConvNeXts of `models.presets`.
+    """
+    known = sorted(variant for variant in CLIP_VARIANTS if variant.startswith("convnext"))
+    if name not in known:
+        raise ValueError(
+            f"Unknown model_name {name!r}; expected one of {', '.join(known)}, or --model_config "
+            "with the model's OpenCLIP JSON."
+        )
+    return CLIP_VARIANTS[name]
+
+
+def config_from_json(path: str | os.PathLike[str]) -> ClipConfig:
+    """Returns the sizes that an OpenCLIP model JSON describes.
+
+    Both layouts are read: the bare model configuration, and the `open_clip_config.json` of a hub
+    with `model_cfg` and `preprocess_cfg` (mean and standard deviation).
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ValueError: If it is no such JSON, or describes something that is no plain ConvNeXt CLIP.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; expected an OpenCLIP model JSON.")
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        preprocess = document.get("preprocess_cfg") or {}
+        model = document.get("model_cfg", document)
+        vision, text = model["vision_cfg"], model["text_cfg"]
+        trunk = vision["timm_model_name"]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{file} is no OpenCLIP model JSON with embed_dim, vision_cfg.timm_model_name and "
+            f"text_cfg: {type(error).__name__}: {error}."
+        ) from error
+    if trunk not in _TRUNKS:
+        raise ValueError(
+            f"{file}: timm_model_name is {trunk!r}; expected one of {', '.join(_TRUNKS)}."
+        )
+    _check_fixed(vision, _VISION_FIXED, f"{file}: vision_cfg")
+    _check_fixed(text, _TEXT_FIXED, f"{file}: text_cfg")
+    if model.get("quick_gelu"):
+        raise ValueError(f"{file}: quick_gelu is set; expected the exact GELU.")
+    head = vision.get("timm_proj", "linear")
+    if head not in ("mlp", "linear"):
+        raise ValueError(f"{file}: timm_proj is {head!r}; expected mlp or linear.")
+    depths, widths, eps = _TRUNKS[trunk]
+    default = ClipConfig()
+    return ClipConfig(
+        depths=depths,
+        widths=widths,
+        norm_eps=eps,
+        embed_dim=int(model["embed_dim"]),
+        head=head,
+        text_width=int(text.get("width", 512)),
+        text_heads=int(text.get("heads", 8)),
+        text_layers=int(text.get("layers", 12)),
+        image_size=_one_side(vision.get("image_size", 224), file),
+        vocab_size=int(text.get("vocab_size", default.vocab_size)),
+        context_length=int(text.get("context_length", default.context_length)),
+        image_mean=_times_255(preprocess.get("mean"), default.image_mean, file),
+        image_std=_times_255(preprocess.get("std"), default.image_std, file),
+    )
+
+
+def _check_fixed(values: dict[str, Any], allowed: dict[str, tuple[Any, ...]], where: str) -> None:
+    for key, choices in allowed.items():
+        if values.get(key) not in choices:
+            raise ValueError(f"{where}.{key} is {values[key]!r}; expected {choices[0]!r}.")
+
+
+def _one_side(size: Any, file: pathlib.Path) -> int:
+    sides = set(size) if isinstance(size, list) else {size}
+    if len(sides) != 1:
+        raise ValueError(f"{file}: image_size is {size}; expected a square.")
+    return int(sides.pop())
+
+
+def _times_255(values: Any, default: tuple[float, ...], file: pathlib.Path) -> tuple[float, ...]:
+    """OpenCLIP normalises images of 0..1, our towers those of 0..255."""
+    if values is None:
+        return default
+    if not isinstance(values, list) or len(values) != 3:
+        raise ValueError(f"{file}: preprocess_cfg: expected three values, got {values!r}.")
+    # The published constants exactly, where they are meant.
+    if all(abs(255 * v - d) < 1e-4 for v, d in zip(values, default, strict=True)):
+        return default
+    return tuple(255 * float(v) for v in values)
+
+
+def trunk_name(config: ClipConfig) -> str:
+    """Returns the timm name of a trunk of these sizes.
+
+    Raises:
+      ValueError: If timm has no plain ConvNeXt of these sizes.
+    """
+    for name, (depths, widths, _) in _TRUNKS.items():
+        if (tuple(config.depths), tuple(config.widths)) == (depths, widths):
+            return name
+    raise ValueError(f"timm has no ConvNeXt of depths {config.depths} and widths {config.widths}.")
+
+
+def config_from_state(state: Mapping[str, np.ndarray]) -> ClipConfig:
+    """Reads the sizes of a CLIP from its published tensors; heads are 64 channels wide.
+
+    Raises:
+      ValueError: If a tensor that tells a size is missing.
+    """
+
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in state:
+            raise ValueError(f"This is no ConvNeXt CLIP of OpenCLIP: {name} is missing.")
+        return state[name].shape
+
+    stage = "visual.trunk.stages.{}.blocks.{}.gamma"
+    depths = []
+    for s in range(4):
+        shape(stage.format(s, 0))
+        depths.append(next(b for b in itertools.count() if stage.format(s, b) not in state))
+    widths = tuple(shape(stage.format(s, 0))[0] for s in range(4))
+    eps = next((eps for d, w, eps in _TRUNKS.values() if (d, w) == (tuple(depths), widths)), 1e-6)
+    context, text_width = shape("positional_embedding")
+    layer = "transformer.resblocks.{}.ln_1.weight"
+    return ClipConfig(
+        depths=tuple(depths),
+        widths=widths,
+        norm_eps=eps,
+        embed_dim=shape("text_projection")[1],
+        head="mlp" if "visual.head.mlp.fc1.weight" in state else "linear",
+        text_width=text_width,
+        text_heads=max(1, text_width // 64),
+        text_layers=next(i for i in itertools.count() if layer.format(i) not in state),
+        vocab_size=shape("token_embedding.weight")[0],
+        context_length=context,
+    )

@@ -1,0 +1,184 @@
+"""Runs a converted CLIP beside OpenCLIP itself in PyTorch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from convert.openclip_models import trunk_name
+from convert.parity import DTYPES, EMBEDDING_BOUND, Check, Error, Parity, measure, merge_worst
+from convert.verification import Verification, verification_images
+from uniovseg_jax.models.clip import CLIP
+from uniovseg_jax.models.convnext import Block, Downsample, Stem
+from uniovseg_jax.models.presets import ClipConfig
+from uniovseg_jax.models.text import TextLayer
+from uniovseg_jax.models.tokenizer import Tokenizer
+
+_TEXTS = ("a photo of a cat.", "a red ball on the grass", "", "Zürich &amp; 2 trams 🚋 " * 20)
+_BLOCKS = (Stem, Block, Downsample, TextLayer)
+
+Outputs = dict[str, np.ndarray]
+
+
+def verify_openclip(
+    config: ClipConfig,
+    variables: Any,
+    tokenizer: Tokenizer,
+    state: Mapping[str, np.ndarray],
+    options: Verification,
+) -> Parity:
+    """Compares every block and both embeddings with a torch model of the same state dict.
+
+    Args:
+      config: Of the converted CLIP.
+      variables: Collections `params` (with `clip`) and `fixed`.
+      tokenizer: Its tokenizer.
+      state: The published tensors.
+      options: Sizes, and the photograph; a smooth random picture stands in where there is none.
+    """
+    reference = _build_reference(config, state)
+    tokens = np.asarray(tokenizer(list(_TEXTS)))
+    errors: dict[str, dict[str, list[Error]]] = {}
+    for size in options.sizes:
+        for image in verification_images(size, options.image):
+            expected = _run_reference(reference, config, image, tokens)
+            for name, dtype in DTYPES.items():
+                found = _run_ours(config, variables, image, tokens, dtype)
+                for place in expected:
+                    places = errors.setdefault(place, {})
+                    places.setdefault(name, []).append(measure(found[place], expected[place]))
+            del expected, found
+    worst = {
+        place: {name: merge_worst(all_) for name, all_ in found.items()}
+        for place, found in errors.items()
+    }
+    checks = [
+        Check(f"{kind} embedding, largest error", worst[kind]["float32"].largest, EMBEDDING_BOUND)
+        for kind in ("image", "text")
+    ]
+    import open_clip
+    import torch
+
+    return Parity(
+        title=options.title,
+        reference=f"open_clip {open_clip.__version__} with torch {torch.__version__}, float32",
+        inputs=[
+            options.describe(),
+            f"{len(_TEXTS)} texts, one empty and one longer than the context",
+        ],
+        errors=worst,
+        checks=checks,
+        notes={"tensors": len(state), "numbers": sum(x.size for x in state.values())},
+    )
+
+
+def _build_reference(config: ClipConfig, state: Mapping[str, np.ndarray]) -> Any:
+    """Builds the torch model by OpenCLIP's own code."""
+    import open_clip
+    import torch
+
+    vision: Any = {
+        "timm_model_name": trunk_name(config),
+        "timm_model_pretrained": False,
+        "timm_pool": "",
+        "timm_proj": config.head,
+        "image_size": config.image_size,
+    }
+    text: Any = {
+        "context_length": config.context_length,
+        "vocab_size": config.vocab_size,
+        "width": config.text_width,
+        "heads": config.text_heads,
+        "layers": config.text_layers,
+    }
+    model = open_clip.CLIP(embed_dim=config.embed_dim, vision_cfg=vision, text_cfg=text)
+    own = model.state_dict()
+    model.load_state_dict(
+        {
+            # timm publishes some dense layers as 1x1 convolutions, and others not.
+            name: torch.from_numpy(np.array(tensor)).reshape(own[name].shape)
+            for name, tensor in state.items()
+        }
+    )
+    return model.eval()
+
+
+def _run_reference(
+    model: Any, config: ClipConfig, image: np.ndarray, tokens: np.ndarray
+) -> Outputs:
+    """Returns what every block of the torch model puts out, channels last."""
+    import torch
+
+    outputs: Outputs = {}
+
+    def keep(name: str, channels_first: bool) -> Any:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            del module, inputs
+            value = output.detach()
+            outputs[name] = (value.permute(0, 2, 3, 1) if channels_first else value).numpy()
+
+        return hook
+
+    trunk = model.visual.trunk
+    handles = [trunk.stem.register_forward_hook(keep("visual/stem", True))]
+    for s, stage in enumerate(trunk.stages):
+        if s:
+            hook = keep(f"visual/stage_{s}/downsample", True)
+            handles.append(stage.downsample.register_forward_hook(hook))
+        for b, block in enumerate(stage.blocks):
+            handles.append(block.register_forward_hook(keep(f"visual/stage_{s}/block_{b}", True)))
+    for i, layer in enumerate(model.transformer.resblocks):
+        handles.append(layer.register_forward_hook(keep(f"text/layer_{i}", False)))
+    normalised = (image.astype(np.float32) - config.image_mean) / config.image_std
+    with torch.no_grad():
+        pixels = torch.from_numpy(normalised.astype(np.float32)).permute(0, 3, 1, 2)
+        image_embedding = model.encode_image(pixels, normalize=True)
+        text_embedding = model.encode_text(
+            torch.from_numpy(tokens.astype(np.int64)), normalize=True
+        )
+    for handle in handles:
+        handle.remove()
+    outputs["image"] = image_embedding.numpy()
+    outputs["text"] = text_embedding.numpy()
+    return outputs
+
+
+def _run_ours(
+    config: ClipConfig, variables: Any, image: np.ndarray, tokens: np.ndarray, dtype: Any
+) -> Outputs:
+    """Returns what every block of the converted model puts out."""
+    model = CLIP(config, dtype)
+
+    def is_block(module: nn.Module, method: str) -> bool:
+        return isinstance(module, _BLOCKS) and method == "__call__"
+
+    @jax.jit
+    def run(params: Any, image: Any, tokens: Any) -> Any:
+        return model.apply(
+            {"params": params},
+            image,
+            tokens,
+            capture_intermediates=is_block,
+            mutable=["intermediates"],
+        )
+
+    (image_embedding, text_embedding, _), captured = run(variables["params"]["clip"], image, tokens)
+    flat = _flatten(captured["intermediates"])
+    outputs = {
+        path.removesuffix("/__call__/0"): np.asarray(value.astype(jnp.float32))
+        for path, value in flat.items()
+    }
+    outputs["image"], outputs["text"] = np.asarray(image_embedding), np.asarray(text_embedding)
+    return outputs
+
+
+def _flatten(tree: Any) -> dict[str, Float[Any, "..."]]:
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path): leaf
+        for path, leaf in paths
+    }

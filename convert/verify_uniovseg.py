@@ -1,0 +1,197 @@
+"""Runs a converted Uni-OVSeg model beside its literal float64 form.
+
+That the float64 form is the authors' model is shown by the golden file of their outputs
+(`--fixture`), not here.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convert import parity, reference, reference_masks
+from convert.uniovseg import Converted
+from convert.verification import Verification, verification_images
+from uniovseg_jax.masks import packed_nms
+from uniovseg_jax.models.mask_decoder import compute_attention_mask, compute_masks
+from uniovseg_jax.models.presets import UniOVSegConfig
+from uniovseg_jax.models.prompt_encoder import points_to_boxes
+from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
+from uniovseg_jax.ops.pooling import mask_pooling
+from uniovseg_jax.proposals import ProposalConfig, point_grid
+
+_POINTS_PER_SIDE = 8
+_NUM_LEVELS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What one side computes for one image.
+
+    Attributes:
+      places: Arrays by place in the model, channels last.
+      masks: Final mask logits (masks, h, w).
+      scores: Their quality.
+      attend: Per layer, where prompts attended.
+    """
+
+    places: dict[str, np.ndarray]
+    masks: np.ndarray
+    scores: np.ndarray
+    attend: list[np.ndarray]
+
+
+def verify_uniovseg(converted: Converted, options: Verification) -> parity.Parity:
+    """Compares maps, masks, qualities, region embeddings and the kept masks.
+
+    Without a CLIP the pixel decoder is given random maps in place of images.
+    """
+    errors: dict[str, dict[str, list[parity.Error]]] = {}
+    ious, same, kept, flips, bits = [], 0, 0, 0, 0
+    for size in options.sizes:
+        for image in verification_images(size, options.image):
+            trunk = None if "clip" in converted.parts else _random_maps(converted.config, size)
+            expected = _run_reference(converted, image, trunk)
+            for name, dtype in parity.DTYPES.items():
+                found = _run_ours(converted, image, trunk, dtype)
+                for place, value in expected.places.items():
+                    places = errors.setdefault(place, {})
+                    places.setdefault(name, []).append(parity.measure(found.places[place], value))
+                if name != "float32":
+                    continue
+                ious.append(_mask_iou(found.masks, expected.masks))
+                ours, theirs = set(_kept(found)), set(_kept(expected))
+                same, kept = same + len(ours & theirs), kept + len(ours | theirs)
+                for a, b in zip(found.attend, expected.attend, strict=True):
+                    flips, bits = flips + int((a != b).sum()), bits + a.size
+    worst = {
+        place: {name: parity.merge_worst(all_) for name, all_ in found.items()}
+        for place, found in errors.items()
+    }
+    last = f"masks/layer_{converted.config.decoder_layers}"
+    checks = [
+        parity.Check(
+            "mask logits, 99.9th percentile", worst[last]["float32"].p999, parity.MASK_BOUND
+        ),
+        parity.Check("mask IoU, mean", float(np.mean(ious)), parity.MASK_IOU_BOUND, at_least=True),
+        parity.Check("kept masks in common", same / max(1, kept), parity.KEPT_BOUND, at_least=True),
+    ]
+    if "region embedding" in worst:
+        largest = worst["region embedding"]["float32"].largest
+        checks.append(
+            parity.Check("region embedding, largest error", largest, parity.EMBEDDING_BOUND)
+        )
+    return parity.Parity(
+        title=options.title,
+        reference="the literal order of operations in float64 NumPy (convert/reference.py)",
+        inputs=[options.describe(), f"{_POINTS_PER_SIDE} x {_POINTS_PER_SIDE} points"],
+        errors=worst,
+        checks=checks,
+        notes={
+            "attention bits that differ in float32": f"{flips} of {bits}",
+            "masks kept by both sides, by either": f"{same}, {kept}",
+            "tensors and numbers per prefix": {k: list(v) for k, v in converted.counts.items()},
+            "parity with the authors' code": "shown by --fixture with their outputs, not here",
+        },
+    )
+
+
+def _random_maps(config: UniOVSegConfig, size: int) -> reference.Maps:
+    rng = np.random.default_rng(size)
+    return {
+        f"res{i + 2}": rng.standard_normal((1, size >> i + 2, size >> i + 2, width))
+        for i, width in enumerate(config.clip.widths)
+    }
+
+
+def _boxes(config: UniOVSegConfig, size: int) -> np.ndarray:
+    points = point_grid(_POINTS_PER_SIDE, (size, size), size)[None]
+    return np.asarray(points_to_boxes(jnp.asarray(points), config.point_box_size))
+
+
+def _run_reference(
+    converted: Converted, image: np.ndarray, trunk: reference.Maps | None
+) -> Outputs:
+    config, flat, size = converted.config, converted.flat, image.shape[1]
+    places: dict[str, np.ndarray] = {}
+    if trunk is None:
+        trunk = reference.clip_trunk(flat, config.clip, image)
+        places |= trunk
+    mask_features, maps, _ = reference_masks.pixel_decoder(flat, config, trunk)
+    places["mask_features"] = mask_features
+    places |= {f"multi_scale_{i}": x for i, x in enumerate(maps)}
+    tokens = reference_masks.prompt_tokens(
+        flat, config, mask_features, _boxes(config, size), (size, size), "point"
+    )
+    masks, ious, attend = reference_masks.mask_decoder(
+        flat, config, mask_features, maps, tokens, "point"
+    )
+    places |= {f"masks/layer_{i}": x for i, x in enumerate(masks)}
+    places |= {f"quality/layer_{i}": x for i, x in enumerate(ious) if x is not None}
+    attend = [np.where(x.any(-1, keepdims=True), x, True) for x in attend]
+    final = masks[-1].reshape(-1, *masks[-1].shape[-2:])
+    if "clip" in converted.parts:
+        places["region embedding"] = reference.embed_regions(flat, config, trunk["res5"], final)
+    scores = np.ones(len(final)) if ious[-1] is None else ious[-1].ravel()
+    return Outputs(places, final, scores, attend)
+
+
+def _run_ours(
+    converted: Converted, image: np.ndarray, trunk: reference.Maps | None, dtype: Any
+) -> Outputs:
+    config, size = converted.config, image.shape[1]
+    model = UniOVSeg(config, dtype)
+
+    def run(module: UniOVSeg, image: Any, trunk: Any, boxes: Any) -> Any:
+        places = {}
+        if trunk is None:
+            trunk = module.encode_trunk(image)
+            places |= trunk
+        features = ImageFeatures(trunk, module.decode_pixels(trunk))
+        places["mask_features"] = features.pixel.mask_features
+        places |= {f"multi_scale_{i}": x for i, x in enumerate(features.pixel.multi_scale_features)}
+        memory = module.prepare_masks(features)
+        output = module.decode_masks(features, memory, boxes, "point")
+        masks = [compute_masks(embeds, memory.pixel_embeds) for embeds in output.mask_embeds]
+        places |= {f"masks/layer_{i}": x for i, x in enumerate(masks)}
+        places |= {f"quality/layer_{i}": x for i, x in enumerate(output.pred_ious)}
+        attend = [
+            compute_attention_mask(embeds, memory.level_pixel_embeds[i % _NUM_LEVELS])
+            for i, embeds in enumerate(output.mask_embeds[:-1])
+        ]
+        final = masks[-1].reshape(1, -1, *masks[-1].shape[-2:])
+        if "clip" in converted.parts:
+            pooled = mask_pooling(trunk["res5"], final, "binary")
+            places["region embedding"] = module.embed_pooled({"clip": pooled}, adapt=False)[0]
+        return places, final[0], attend
+
+    maps = trunk and {name: jnp.asarray(x, dtype) for name, x in trunk.items()}
+    apply = jax.jit(lambda variables, *inputs: model.apply(variables, *inputs, method=run))
+    places, final, attend = jax.device_get(
+        apply(converted.variables, image, maps, _boxes(config, size))
+    )
+    places = {name: np.asarray(value, np.float32) for name, value in places.items()}
+    quality = places.get(f"quality/layer_{config.decoder_layers}")
+    scores = np.ones(len(final)) if quality is None else quality.ravel()
+    return Outputs(places, np.asarray(final, np.float32), scores, attend)
+
+
+def _mask_iou(found: np.ndarray, expected: np.ndarray) -> float:
+    a, b = found >= 0, expected >= 0
+    union = (a | b).sum((1, 2))
+    ratio = np.where(union > 0, (a & b).sum((1, 2)) / np.maximum(union, 1), 1.0)
+    return float(ratio.mean())
+
+
+def _kept(outputs: Outputs) -> Sequence[int]:
+    """Returns the masks that the released suppression keeps, of the better half by quality."""
+    config = ProposalConfig()
+    good = np.flatnonzero(outputs.scores >= np.median(outputs.scores))
+    filled = outputs.masks[good] >= 0
+    good, filled = good[filled.any((1, 2))], filled[filled.any((1, 2))]
+    packed = np.packbits(filled, axis=-1)
+    kept = packed_nms(packed, outputs.scores[good], config.nms_iou, config.nms_inside)
+    return good[kept].tolist()
