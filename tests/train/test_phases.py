@@ -1,6 +1,7 @@
 """Phases: what they train, and that they learn."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -35,7 +36,7 @@ def test_the_word_head_trains_and_is_not_saved(make_config, tmp_path):
     config = make_config("clip", total_steps=2)
     phase = make_phase(config, tmp_path / "phase")
     assert phase.loss_heads == ("word_head",)
-    batch = next(iter(phase.batches))
+    batch = jax.tree.map(jnp.asarray, next(iter(phase.batches)))
     key = jax.random.key(0)
     grads = jax.grad(lambda params: phase.compute_loss({"params": params}, batch, key)[0])(
         phase.variables["params"]
