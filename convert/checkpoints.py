@@ -14,6 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from uniovseg_jax.files import write_whole
+
 # `weights_only=True` was bypassed before: CVE-2025-32434 (2.6) and CVE-2026-24747 (2.10).
 MIN_TORCH = (2, 10)
 # Where trainers put the state dict inside their file.
@@ -68,17 +70,13 @@ def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, np.ndarra
     if file.exists():
         raise ValueError(f"{file} exists; it is left as it is.")
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
     arrays = {name: np.array(tensor, order="C") for name, tensor in state.items()}
-    try:
-        if file.suffix == ".safetensors":
-            save_file(arrays, str(temporary))
-        else:
-            torch = _import_torch(file)
-            torch.save({name: torch.from_numpy(x) for name, x in arrays.items()}, temporary)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if file.suffix == ".safetensors":
+        write_whole(file, lambda path: save_file(arrays, str(path)))
+    else:
+        torch = _import_torch(file)
+        tensors = {name: torch.from_numpy(x) for name, x in arrays.items()}
+        write_whole(file, lambda path: torch.save(tensors, path))
 
 
 def _read_safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:

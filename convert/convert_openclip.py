@@ -12,7 +12,7 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 # The script stands beside the package that it belongs to.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -39,38 +39,29 @@ FLAGS = flags.FLAGS
 
 def main(argv: list[str]) -> None:
     """Converts; a mistake in the flags or the files ends it with plain sentences."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
-    logging.set_verbosity(logging.WARNING)
-    try:
-        code = _to_torch() if FLAGS.to_torch else _convert()
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    sys.exit(code)
+    from convert.script import run_script
+
+    run_script(argv, _to_torch if FLAGS.to_torch else _convert)
 
 
 def _to_torch() -> int:
-    from convert.checkpoints import write_checkpoint
     from convert.openclip_rules import OPENCLIP_RULES
-    from uniovseg_jax.weights.engine import invert
+    from convert.script import write_published
     from uniovseg_jax.weights.store import flatten_variables, load_pretrained
 
     if not FLAGS.model or FLAGS.checkpoint:
         raise ValueError("--to_torch turns --model back; expected that flag and no --checkpoint.")
-    variables = load_pretrained(FLAGS.model).variables
-    params = {"params": {"clip": variables["params"].get("clip", {})}}
-    state = invert(flatten_variables(params), OPENCLIP_RULES)
-    if not state:
+    model = load_pretrained(FLAGS.model)
+    if "clip" not in model.parts:
         raise ValueError(f"{FLAGS.model} holds no CLIP; expected a model with the part clip.")
-    write_checkpoint(FLAGS.output, state)
-    print(f"Written: {FLAGS.output}, {len(state)} tensors in OpenCLIP's names.")
-    return 0
+    flat = flatten_variables({"params": {"clip": model.variables["params"]["clip"]}})
+    return write_published(FLAGS.output, flat, OPENCLIP_RULES, "OpenCLIP's")
 
 
 def _convert() -> int:
     from convert import openclip
     from convert.openclip_models import config_by_name, config_from_json
+    from convert.script import report_parity
     from convert.verification import Verification
 
     if not FLAGS.checkpoint:
@@ -97,10 +88,7 @@ def _convert() -> int:
         verify=Verification(title, sizes, FLAGS.image) if FLAGS.verify else None,
     )
     print(f"Written: {FLAGS.output}")
-    if parity is None:
-        return 0
-    print(parity.summary())
-    return 0 if parity.passed else 1
+    return report_parity(parity)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 # The script stands beside the package that it belongs to.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -39,23 +39,20 @@ FLAGS = flags.FLAGS
 
 def main(argv: list[str]) -> None:
     """Converts; a mistake in the flags or the files ends it with plain sentences."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
-    logging.set_verbosity(logging.WARNING)
+    from convert.script import run_script
+
+    run_script(argv, _work)
+
+
+def _work() -> int:
     chosen = [flag for flag in (FLAGS.fixture, FLAGS.checkpoint, FLAGS.model) if flag]
-    try:
-        if len(chosen) != 1 or bool(FLAGS.model) != FLAGS.to_torch:
-            raise ValueError("Give one of --checkpoint, --fixture, or --to_torch with --model.")
-        if not FLAGS.fixture and not FLAGS.output:
-            raise ValueError("--output is missing; expected where to write.")
-        if FLAGS.fixture:
-            code = _compare()
-        else:
-            code = _to_torch() if FLAGS.to_torch else _convert()
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    sys.exit(code)
+    if len(chosen) != 1 or bool(FLAGS.model) != FLAGS.to_torch:
+        raise ValueError("Give one of --checkpoint, --fixture, or --to_torch with --model.")
+    if FLAGS.fixture:
+        return _compare()
+    if not FLAGS.output:
+        raise ValueError("--output is missing; expected where to write.")
+    return _to_torch() if FLAGS.to_torch else _convert()
 
 
 def _compare() -> int:
@@ -68,9 +65,8 @@ def _compare() -> int:
 
 
 def _to_torch() -> int:
-    from convert.checkpoints import write_checkpoint
+    from convert.script import write_published
     from convert.uniovseg_rules import MASK_RULES, UNIOVSEG_RULES
-    from uniovseg_jax.weights.engine import invert
     from uniovseg_jax.weights.store import flatten_variables, load_pretrained
 
     model = load_pretrained(FLAGS.model)
@@ -80,16 +76,15 @@ def _to_torch() -> int:
     flat = flatten_variables(model.variables)
     # The published layout has no place for an adapter.
     flat = {path: x for path, x in flat.items() if not path.startswith("params/adapter/")}
-    state = invert(flat, rules)
-    write_checkpoint(FLAGS.output, state)
-    print(f"Written: {FLAGS.output}, {len(state)} tensors in the released names.")
-    return 0
+    return write_published(FLAGS.output, flat, rules, "the released")
 
 
 def _convert() -> int:
     from convert import openclip, uniovseg
     from convert.checkpoints import read_checkpoint
+    from convert.script import report_parity
     from convert.verification import Verification
+    from convert.verify_uniovseg import verify_uniovseg
     from uniovseg_jax.weights.store import load_pretrained, save_pretrained
 
     name = os.path.basename(FLAGS.checkpoint)
@@ -117,14 +112,11 @@ def _convert() -> int:
     for prefix, (tensors, numbers) in converted.counts.items():
         print(f"{prefix}: {tensors} tensors, {numbers:,} numbers")
     print(f"Written: {output}, parts {', '.join(converted.parts)}")
-    if check is None:
-        return 0
-    from convert.verify_uniovseg import verify_uniovseg
-
-    parity = verify_uniovseg(converted, check)
-    parity.write(output)
-    print(parity.summary())
-    return 0 if parity.passed else 1
+    parity = None
+    if check is not None:
+        parity = verify_uniovseg(converted, check)
+        parity.write(output)
+    return report_parity(parity)
 
 
 if __name__ == "__main__":

@@ -39,12 +39,11 @@ def read_fixture(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def compare_fixture(arrays: dict[str, np.ndarray]) -> dict[str, float]:
-    """Returns the largest absolute error of every stored output.
+def run_fixture(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the outputs of the converted model for the stored inputs, by stored name.
 
     Raises:
-      ValueError: If the tensors are no Uni-OVSeg decoder, or the stored outputs are others than the
-        model's.
+      ValueError: If the tensors are no Uni-OVSeg decoder.
     """
     state = {k.removeprefix("state/"): v for k, v in arrays.items() if k.startswith("state/")}
     converted = convert_state(state)
@@ -54,16 +53,25 @@ def compare_fixture(arrays: dict[str, np.ndarray]) -> dict[str, float]:
     }
     model = UniOVSeg(converted.config)
     run = jax.jit(lambda variables, *inputs: model.apply(variables, *inputs, method=_run))
-    found = run(converted.variables, trunk, arrays["in/points_xyxy"], arrays["in/boxes_xyxy"])
+    prompts = arrays["in/points_xyxy"], arrays["in/boxes_xyxy"]
+    return jax.device_get(run(converted.variables, trunk, *prompts))
+
+
+def compare_fixture(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    """Returns the largest absolute error of every stored output.
+
+    Raises:
+      ValueError: As `run_fixture`, or if the stored outputs are others than the model's.
+    """
+    found = run_fixture(arrays)
     expected = {k.removeprefix("out/"): v for k, v in arrays.items() if k.startswith("out/")}
     if set(found) != set(expected):
         raise ValueError(f"Outputs in one place only: {sorted(set(found) ^ set(expected))}.")
     errors = {}
     for name, value in expected.items():
-        got = np.asarray(found[name])
-        if got.shape != value.shape:
-            raise ValueError(f"{name} has shape {got.shape}, the fixture {value.shape}.")
-        errors[name] = float(np.abs(got - value).max())
+        if found[name].shape != value.shape:
+            raise ValueError(f"{name} has shape {found[name].shape}, the fixture {value.shape}.")
+        errors[name] = float(np.abs(found[name] - value).max())
     return errors
 
 

@@ -1,9 +1,11 @@
 """An OpenCLIP state dict to a model directory."""
 
+import importlib.util
 import os
 import pathlib
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
@@ -62,7 +64,8 @@ def convert_openclip(
         return None
     from convert.verify_openclip import verify_openclip
 
-    variables = traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in flat.items()}, sep="/")
+    # Once, not at every call.
+    variables = jax.tree.map(jnp.asarray, variables)
     parity = verify_openclip(config, variables, tokenizer, state, verify)
     parity.write(output)
     return parity
@@ -120,8 +123,6 @@ def clip_tokenizer(merges: str | None, config: ClipConfig) -> Tokenizer:
 
 def _merges_of_open_clip() -> pathlib.Path:
     """Finds the file without importing the package, which would load torch."""
-    import importlib.util
-
     spec: Any = importlib.util.find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(

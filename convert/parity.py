@@ -165,6 +165,28 @@ def measure(found: np.ndarray, reference: np.ndarray) -> Error:
     )
 
 
+class ErrorTable:
+    """Collects the differences of several inputs, by place in the model and by dtype."""
+
+    def __init__(self) -> None:
+        self._errors: dict[str, dict[str, list[Error]]] = {}
+
+    def add(
+        self, dtype: str, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+    ) -> None:
+        """Measures every place of one input."""
+        for place, value in expected.items():
+            dtypes = self._errors.setdefault(place, {})
+            dtypes.setdefault(dtype, []).append(measure(found[place], value))
+
+    def worst(self) -> dict[str, dict[str, Error]]:
+        """Returns the worst of all inputs."""
+        return {
+            place: {dtype: merge_worst(errors) for dtype, errors in dtypes.items()}
+            for place, dtypes in self._errors.items()
+        }
+
+
 def merge_worst(errors: Sequence[Error]) -> Error:
     """Returns the worst of the errors of several inputs, field by field."""
     return Error(

@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from flax import traverse_util
 
 from convert.openclip_models import trunk_name
-from convert.parity import DTYPES, EMBEDDING_BOUND, Check, Error, Parity, measure, merge_worst
+from convert.parity import DTYPES, EMBEDDING_BOUND, Check, ErrorTable, Parity
 from convert.verification import Verification, verification_images
 from uniovseg_jax.models.clip import CLIP
 from uniovseg_jax.models.convnext import Block, Downsample, Stem
@@ -42,20 +42,13 @@ def verify_openclip(
     """
     reference = _build_reference(config, state)
     tokens = np.asarray(tokenizer(list(_TEXTS)))
-    errors: dict[str, dict[str, list[Error]]] = {}
+    errors = ErrorTable()
     for size in options.sizes:
         for image in verification_images(size, options.image):
             expected = _run_reference(reference, config, image, tokens)
             for name, dtype in DTYPES.items():
-                found = _run_ours(config, variables, image, tokens, dtype)
-                for place in expected:
-                    places = errors.setdefault(place, {})
-                    places.setdefault(name, []).append(measure(found[place], expected[place]))
-            del expected, found
-    worst = {
-        place: {name: merge_worst(all_) for name, all_ in found.items()}
-        for place, found in errors.items()
-    }
+                errors.add(name, _run_ours(config, variables, image, tokens, dtype), expected)
+    worst = errors.worst()
     checks = [
         Check(f"{kind} embedding, largest error", worst[kind]["float32"].largest, EMBEDDING_BOUND)
         for kind in ("image", "text")
@@ -167,18 +160,10 @@ def _run_ours(
         )
 
     (image_embedding, text_embedding, _), captured = run(variables["params"]["clip"], image, tokens)
-    flat = _flatten(captured["intermediates"])
+    flat: dict[str, Any] = traverse_util.flatten_dict(captured["intermediates"], sep="/")
     outputs = {
-        path.removesuffix("/__call__/0"): np.asarray(value.astype(jnp.float32))
-        for path, value in flat.items()
+        path.removesuffix("/__call__"): np.asarray(value.astype(jnp.float32))
+        for path, (value,) in flat.items()
     }
     outputs["image"], outputs["text"] = np.asarray(image_embedding), np.asarray(text_embedding)
     return outputs
-
-
-def _flatten(tree: Any) -> dict[str, Float[Any, "..."]]:
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path): leaf
-        for path, leaf in paths
-    }

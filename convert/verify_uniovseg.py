@@ -15,7 +15,7 @@ import numpy as np
 from convert import parity, reference, reference_masks
 from convert.uniovseg import Converted
 from convert.verification import Verification, verification_images
-from uniovseg_jax.masks import packed_nms
+from uniovseg_jax.masks import mask_nms
 from uniovseg_jax.models.mask_decoder import compute_attention_mask, compute_masks
 from uniovseg_jax.models.presets import UniOVSegConfig
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
@@ -24,7 +24,6 @@ from uniovseg_jax.ops.pooling import mask_pooling
 from uniovseg_jax.proposals import ProposalConfig, point_grid
 
 _POINTS_PER_SIDE = 8
-_NUM_LEVELS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,7 @@ def verify_uniovseg(converted: Converted, options: Verification) -> parity.Parit
 
     Without a CLIP the pixel decoder is given random maps in place of images.
     """
-    errors: dict[str, dict[str, list[parity.Error]]] = {}
+    errors = parity.ErrorTable()
     ious, same, kept, flips, bits = [], 0, 0, 0, 0
     for size in options.sizes:
         for image in verification_images(size, options.image):
@@ -57,9 +56,7 @@ def verify_uniovseg(converted: Converted, options: Verification) -> parity.Parit
             expected = _run_reference(converted, image, trunk)
             for name, dtype in parity.DTYPES.items():
                 found = _run_ours(converted, image, trunk, dtype)
-                for place, value in expected.places.items():
-                    places = errors.setdefault(place, {})
-                    places.setdefault(name, []).append(parity.measure(found.places[place], value))
+                errors.add(name, found.places, expected.places)
                 if name != "float32":
                     continue
                 ious.append(_mask_iou(found.masks, expected.masks))
@@ -67,10 +64,7 @@ def verify_uniovseg(converted: Converted, options: Verification) -> parity.Parit
                 same, kept = same + len(ours & theirs), kept + len(ours | theirs)
                 for a, b in zip(found.attend, expected.attend, strict=True):
                     flips, bits = flips + int((a != b).sum()), bits + a.size
-    worst = {
-        place: {name: parity.merge_worst(all_) for name, all_ in found.items()}
-        for place, found in errors.items()
-    }
+    worst = errors.worst()
     last = f"masks/layer_{converted.config.decoder_layers}"
     checks = [
         parity.Check(
@@ -158,8 +152,9 @@ def _run_ours(
         masks = [compute_masks(embeds, memory.pixel_embeds) for embeds in output.mask_embeds]
         places |= {f"masks/layer_{i}": x for i, x in enumerate(masks)}
         places |= {f"quality/layer_{i}": x for i, x in enumerate(output.pred_ious)}
+        levels = memory.level_pixel_embeds
         attend = [
-            compute_attention_mask(embeds, memory.level_pixel_embeds[i % _NUM_LEVELS])
+            compute_attention_mask(embeds, levels[i % len(levels)])
             for i, embeds in enumerate(output.mask_embeds[:-1])
         ]
         final = masks[-1].reshape(1, -1, *masks[-1].shape[-2:])
@@ -192,6 +187,5 @@ def _kept(outputs: Outputs) -> Sequence[int]:
     good = np.flatnonzero(outputs.scores >= np.median(outputs.scores))
     filled = outputs.masks[good] >= 0
     good, filled = good[filled.any((1, 2))], filled[filled.any((1, 2))]
-    packed = np.packbits(filled, axis=-1)
-    kept = packed_nms(packed, outputs.scores[good], config.nms_iou, config.nms_inside)
+    kept = mask_nms(filled, outputs.scores[good], config.nms_iou, config.nms_inside)
     return good[kept].tolist()

@@ -11,7 +11,6 @@ Exit code: 0; 1 if some images of a folder failed; 2 if nothing could be done.
 import collections
 import dataclasses
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from absl import app, flags, logging
 from PIL import Image
 
 from uniovseg_jax import visualize
+from uniovseg_jax.files import write_whole
 from uniovseg_jax.image_io import read_image
 from uniovseg_jax.inference.mask_generator import AutomaticMaskGenerator
 from uniovseg_jax.inference.results import TASKS, Segmentation
@@ -175,16 +175,6 @@ def output_names(images: list[pathlib.Path]) -> list[str]:
     ]
 
 
-def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
-    """Calls `write` with another name in the same folder and then gives the file its own name."""
-    temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_result(
     folder: pathlib.Path, name: str, source: pathlib.Path, image: np.ndarray, result: Result
 ) -> np.ndarray:
@@ -210,9 +200,7 @@ def run() -> int:
     if FLAGS.vocabulary is None:
         predict = make_class_free_predictor(load_pretrained(FLAGS.model))
     else:
-        read = parse_vocabulary
-        if FLAGS.vocabulary.startswith("@"):
-            read = read_vocabulary
+        read = read_vocabulary if FLAGS.vocabulary.startswith("@") else parse_vocabulary
         names = FLAGS.vocabulary.removeprefix("@")
         vocabulary = read(names, FLAGS.stuff, FLAGS.background)
         predict = make_named_predictor(load_pretrained(FLAGS.model), vocabulary)

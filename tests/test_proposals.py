@@ -198,3 +198,22 @@ def test_only_the_groups_that_are_needed_are_made(count):
     np.testing.assert_array_equal(np.asarray(packed)[:count], expected)
     groups = -(-count // 32) * 32
     assert not np.asarray(packed)[groups:].any() and not np.asarray(areas)[groups:].any()
+
+
+@pytest.mark.parametrize(
+    ("counts", "max_masks", "padded"),
+    [
+        ((0, 0), 100, 16),
+        ((3, 16), 100, 16),
+        ((17, 2), 100, 32),
+        ((70, 1), 100, 100),
+        ((9, 4), 6, 6),
+    ],
+)
+def test_masks_are_padded_to_few_sizes_with_empty_ones(counts, max_masks, padded):
+    masks = [np.full((count, 2, 3), float(i + 1), np.float32) for i, count in enumerate(counts)]
+    found = proposals.pad_masks(masks, max_masks)
+    assert found.shape == (len(counts), padded, 2, 3)
+    for i, count in enumerate(counts):
+        kept = min(count, max_masks)
+        assert (found[i, :kept] == i + 1).all() and (found[i, kept:] < 0).all()

@@ -196,6 +196,19 @@ def make_proposer(model: UniOVSeg, config: ProposalConfig) -> Proposer:
     return Proposer(model, config)
 
 
+def pad_masks(
+    logits: Sequence[Float[np.ndarray, "_ h w"]], max_masks: int | None = None
+) -> Float[np.ndarray, "b n h w"]:
+    """Stacks the first masks of every image; the others, up to one of few numbers, are empty."""
+    count = bucket_size(max(len(masks) for masks in logits), SMALLEST_BUCKET)
+    if max_masks is not None:
+        count = min(count, max_masks)
+    padded = np.full((len(logits), count, *logits[0].shape[1:]), -1.0, np.float32)
+    for row, masks in zip(padded, logits, strict=True):
+        row[: len(masks)] = masks[:max_masks]
+    return padded
+
+
 def _bucket(indices: Int[np.ndarray, " n"]) -> Int[np.ndarray, " padded"]:
     """Pads indices with zeros to a power of two, so that few shapes are compiled."""
     padded = np.zeros(bucket_size(indices.size, SMALLEST_BUCKET), np.int32)

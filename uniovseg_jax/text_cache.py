@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import pathlib
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from uniovseg_jax.files import write_whole
 from uniovseg_jax.models.tokenizer import Tokenizer
 from uniovseg_jax.weights.store import params_sha256
 
@@ -46,16 +46,9 @@ class TextCache:
         """Writes vectors beside those that are there, in one move."""
         merged = self.read() | dict(vectors)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            save_file(
-                {_VECTORS: np.stack(list(merged.values()))},
-                str(temporary),
-                metadata={_NAMES: json.dumps(list(merged))},
-            )
-            os.replace(temporary, self._path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        tensors = {_VECTORS: np.stack(list(merged.values()))}
+        metadata = {_NAMES: json.dumps(list(merged))}
+        write_whole(self._path, lambda path: save_file(tensors, str(path), metadata))
 
 
 def text_digest(text_params: Any, tokenizer: Tokenizer, templates: Sequence[str]) -> str:

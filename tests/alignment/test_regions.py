@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uniovseg_jax.alignment import regions
 from uniovseg_jax.alignment.build import build_pairs
 from uniovseg_jax.alignment.regions import AlignmentConfig, generate_regions, make_region_costs
 from uniovseg_jax.masks import rle_decode
@@ -123,22 +122,3 @@ def test_too_many_entities_are_refused(pretrained):
     records = [("x", _images(1)[0], NAMES)]
     with pytest.raises(ValueError, match="Image x has 3 entities"):
         list(generate_regions(pretrained, records, config, TextEncoder(pretrained, "single")))
-
-
-@pytest.mark.parametrize(
-    ("counts", "max_masks", "padded"),
-    [
-        ((0, 0), 100, 16),
-        ((3, 16), 100, 16),
-        ((17, 2), 100, 32),
-        ((70, 1), 100, 100),
-        ((9, 4), 6, 6),
-    ],
-)
-def test_masks_are_padded_to_few_sizes_with_empty_ones(counts, max_masks, padded):
-    masks = [np.full((count, 2, 3), float(i + 1), np.float32) for i, count in enumerate(counts)]
-    found = regions._pad_masks(masks, max_masks)
-    assert found.shape == (len(counts), padded, 2, 3)
-    for i, count in enumerate(counts):
-        kept = min(count, max_masks)
-        assert (found[i, :kept] == i + 1).all() and (found[i, kept:] < 0).all()

@@ -1,9 +1,9 @@
 import jax
 import jax.numpy as jnp
-import literal
 import numpy as np
 import pytest
 
+from convert import reference as reference_form
 from uniovseg_jax.models.deformable_attention import DeformableAttention, sampling_offsets_bias
 
 SHAPES = ((2, 3), (4, 6), (8, 12))
@@ -47,7 +47,7 @@ def test_at_init_every_query_averages_twelve_samples_whatever_it_asks(fresh):
                 rows = value[starts[level] : starts[level + 1], channels].reshape(h, w, 2)
                 for dx, dy in offsets[head, level]:
                     at = (reference[q, 0] + dx / w, reference[q, 1] + dy / h)
-                    mean[channels] += literal.sample(rows, at) / 12
+                    mean[channels] += reference_form.sample(rows, np.array(at)) / 12
         expected = mean @ np.asarray(params["output_proj"]["kernel"])
         np.testing.assert_allclose(out[0, q], expected, atol=1e-5)
 

@@ -1,18 +1,14 @@
 """The released modules' numbers, on small random weights, from the golden file beside the tests."""
 
+import dataclasses
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
 
-from convert.uniovseg_rules import MASK_RULES
+from convert.fixture import run_fixture
+from convert.uniovseg import config_of
 from uniovseg_jax.models import presets
-from uniovseg_jax.models.mask_decoder import compute_masks
-from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg, abstract_variables
-from uniovseg_jax.weights import engine
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "official_decoder_small.npz"
 CONFIG = presets.UniOVSegConfig(
@@ -37,36 +33,13 @@ def golden():
 @pytest.fixture(scope="module")
 def outputs(golden):
     """Converts the published names, runs the model, and returns its outputs by golden key."""
-    shapes = traverse_util.flatten_dict(abstract_variables(CONFIG, ("masks",)), sep="/")
+    return {f"out/{name}": value for name, value in run_fixture(golden).items()}
+
+
+def test_the_sizes_are_read_from_the_tensors(golden):
     state = {k.removeprefix("state/"): v for k, v in golden.items() if k.startswith("state/")}
-    variables = traverse_util.unflatten_dict(engine.convert(state, MASK_RULES, shapes), sep="/")
-    trunk = {
-        f"res{i}": jnp.asarray(golden[f"in/res{i}"].transpose(0, 2, 3, 1)) for i in range(2, 6)
-    }
-
-    def forward(model, trunk, points, boxes):
-        features = ImageFeatures(trunk, model.decode_pixels(trunk))
-        memory = model.prepare_masks(features)
-        decoded = {
-            "points": model.decode_masks(features, memory, points, "point"),
-            "boxes": model.decode_masks(features, memory, boxes, "box"),
-        }
-        return features.pixel, memory, decoded
-
-    model = UniOVSeg(CONFIG)
-    pixel, memory, decoded = jax.jit(lambda v, *args: model.apply(v, *args, method=forward))(
-        variables, trunk, golden["in/points_xyxy"], golden["in/boxes_xyxy"]
-    )
-    result = {"out/mask_features": pixel.mask_features.transpose(0, 3, 1, 2)}
-    for level, x in enumerate(pixel.multi_scale_features):
-        result[f"out/multi_scale_{level}"] = x.transpose(0, 3, 1, 2)
-    for name, output in decoded.items():
-        for i, embeds in enumerate(output.mask_embeds):
-            layer = "" if i == CONFIG.decoder_layers else f"aux{i}/"
-            masks = compute_masks(embeds, memory.pixel_embeds)
-            result[f"out/{name}/{layer}pred_masks"] = masks
-            result[f"out/{name}/{layer}pred_ious"] = output.pred_ious[i]
-    return result
+    # Sides of images are in no tensor.
+    assert dataclasses.replace(config_of(state), image_size=64) == CONFIG
 
 
 def test_every_output_of_the_released_modules_is_reproduced(golden, outputs):

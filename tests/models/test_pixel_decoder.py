@@ -1,12 +1,13 @@
 import dataclasses
 
+import drawn
 import jax
 import jax.numpy as jnp
-import literal
 import numpy as np
 import pytest
 from flax import traverse_util
 
+from convert import reference_masks
 from uniovseg_jax.models import presets
 from uniovseg_jax.models.pixel_decoder import PixelDecoder
 
@@ -28,7 +29,7 @@ def own_variables(config, trunk, seed):
     module = PixelDecoder(config)
     shapes = jax.eval_shape(module.init, jax.random.key(0), trunk)
     shapes = {kind: {"pixel_decoder": tree} for kind, tree in shapes.items()}
-    flat = literal.random_variables(shapes, seed)
+    flat = drawn.random_variables(shapes, seed)
     nested = traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, flat), sep="/")
     return flat, {kind: tree["pixel_decoder"] for kind, tree in nested.items()}
 
@@ -40,7 +41,7 @@ def test_every_map_equals_the_literal_float64_computation(config):
     out = jax.jit(PixelDecoder(config).apply)(variables, trunk)
 
     trunk = {name: np.asarray(x, np.float64) for name, x in trunk.items()}
-    mask_features, maps, fpn = literal.pixel_decoder(flat, config, trunk)
+    mask_features, maps, fpn = reference_masks.pixel_decoder(flat, config, trunk)
     # Float32 against float64 through two transformer layers.
     close = {"rtol": 0, "atol": 2e-5}
     np.testing.assert_allclose(out.mask_features, mask_features, **close)

@@ -1,12 +1,13 @@
 import dataclasses
 
+import drawn
 import jax
 import jax.numpy as jnp
-import literal
 import numpy as np
 import pytest
 from flax import traverse_util
 
+from convert import reference_masks
 from uniovseg_jax.models import presets
 from uniovseg_jax.models.prompt_encoder import PromptEncoder, points_to_boxes
 
@@ -32,7 +33,7 @@ def encode(config, prompt_type, boxes=BOXES, seed=0):
         return module.init(key, features, jnp.asarray(boxes), IMAGE_HW, prompt_type)
 
     shapes = {k: {"prompt_encoder": v} for k, v in jax.eval_shape(init, jax.random.key(0)).items()}
-    flat = literal.random_variables(shapes, seed=2)
+    flat = drawn.random_variables(shapes, seed=2)
     nested = traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, flat), sep="/")
     variables = {kind: tree["prompt_encoder"] for kind, tree in nested.items()}
     tokens = module.apply(variables, features, jnp.asarray(boxes), IMAGE_HW, prompt_type)
@@ -44,7 +45,7 @@ def encode(config, prompt_type, boxes=BOXES, seed=0):
 def test_tokens_equal_the_literal_float64_computation(config, prompt_type):
     tokens, flat, features = encode(config, prompt_type)
     assert tokens.shape == (2, 3, 7, config.dim)
-    expected = literal.prompt_tokens(
+    expected = reference_masks.prompt_tokens(
         flat, config, features, BOXES.astype(np.float64), IMAGE_HW, prompt_type
     )
     np.testing.assert_allclose(tokens, expected, rtol=0, atol=2e-5)

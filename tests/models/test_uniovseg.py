@@ -1,12 +1,13 @@
 import dataclasses
 
+import drawn
 import jax
 import jax.numpy as jnp
-import literal
 import numpy as np
 import pytest
 from flax import traverse_util
 
+from convert import reference_masks
 from uniovseg_jax.models import presets
 from uniovseg_jax.models.mask_decoder import compute_masks
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
@@ -20,7 +21,7 @@ ALL = ("clip", "masks", "adapter")
 
 
 def random_variables(config, parts=ALL):
-    flat = literal.random_variables(abstract_variables(config, parts), seed=0)
+    flat = drawn.random_variables(abstract_variables(config, parts), seed=0)
     return traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, flat), sep="/")
 
 
@@ -164,11 +165,13 @@ def test_prompts_scale_with_the_image_given_not_with_the_presets_size(scene):
     # Checked against the literal computation, which takes the size as an argument.
     flat = traverse_util.flatten_dict(variables, sep="/")
     host_trunk = {n: np.asarray(x, np.float64) for n, x in trunk.items()}
-    mask_features, maps, _ = literal.pixel_decoder(flat, DENSE, host_trunk)
-    tokens = literal.prompt_tokens(
+    mask_features, maps, _ = reference_masks.pixel_decoder(flat, DENSE, host_trunk)
+    tokens = reference_masks.prompt_tokens(
         flat, DENSE, mask_features, np.asarray(boxes, np.float64), (64, 96), "point"
     )
-    expected, ious, _ = literal.mask_decoder(flat, DENSE, mask_features, maps, tokens, "point")
+    expected, ious, _ = reference_masks.mask_decoder(
+        flat, DENSE, mask_features, maps, tokens, "point"
+    )
     np.testing.assert_allclose(masks, expected[-1], rtol=0, atol=5e-4)
     np.testing.assert_allclose(output.pred_ious[-1], ious[-1], rtol=0, atol=5e-5)
 

@@ -52,12 +52,6 @@ def test_gradients_equal_those_of_the_whole_map(shape):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 
-def test_chunks_stay_within_their_size():
-    assert ops._chunk_rows(24) == 8
-    assert ops._chunk_rows(9) == 9
-    assert ops._chunk_rows(11) == 1
-
-
 def test_bfloat16_maps_stay_bfloat16():
     x, params, _ = _case()
     got = ops.norm_mlp(x.astype(jnp.bfloat16), params, _EPS)

@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from uniovseg_jax.alignment.pairs import ImageRegions
-from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
-from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer
+from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer, pad_masks
 from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.weights.store import Pretrained
 
@@ -130,7 +129,7 @@ def generate_regions(
         sizes += sizes[-1:] * (config.batch_size - len(batch))
         features = proposer.encode(variables, images)
         proposals = proposer.propose_from(variables, features, sizes)
-        masks = _pad_masks([p.mask_logits for p in proposals], config.max_masks)
+        masks = pad_masks([p.mask_logits for p in proposals], config.max_masks)
         vectors, valid = _embed_entities([e for _, _, e in batch], config, encoder, width)
         results = compute(variables, features, images, masks, vectors, valid)
         if waiting is not None:
@@ -178,18 +177,6 @@ def _batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
             batch = []
     if batch:
         yield batch
-
-
-def _pad_masks(
-    logits: Sequence[Float[np.ndarray, "_ h w"]], max_masks: int
-) -> Float[np.ndarray, "b n h w"]:
-    """Stacks the first masks of every image; the others, up to a common number, are empty."""
-    most = min(max(len(masks) for masks in logits), max_masks)
-    count = min(bucket_size(most, SMALLEST_BUCKET), max_masks)
-    padded = np.full((len(logits), count, *logits[0].shape[1:]), -1.0, np.float32)
-    for row, masks in zip(padded, logits, strict=True):
-        row[: len(masks)] = masks[:max_masks]
-    return padded
 
 
 def _embed_entities(

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import pathlib
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from jaxtyping import UInt8
 
 from uniovseg_jax.alignment.pairs import Pair
 from uniovseg_jax.demo import html
+from uniovseg_jax.files import write_whole
 from uniovseg_jax.inference.results import Segmentation
 
 Picture = UInt8[np.ndarray, "_h _w 3"]
@@ -110,11 +110,10 @@ def write_report(
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     as_json = json.dumps(_finite(report), indent=2, allow_nan=False) + "\n"
+    page = render_html(report, pictures)
     paths = directory / "report.json", directory / "report.html"
-    for path, content in zip(paths, (as_json, render_html(report, pictures)), strict=True):
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, path)
+    write_whole(paths[0], lambda path: path.write_text(as_json, encoding="utf-8"))
+    write_whole(paths[1], lambda path: path.write_text(page, encoding="utf-8"))
     return paths
 
 

@@ -8,12 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from uniovseg_jax.buckets import bucket_size
 from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
-from uniovseg_jax.proposals import letterbox, make_proposer
+from uniovseg_jax.proposals import letterbox, make_proposer, pad_masks
 from uniovseg_jax.weights.store import Pretrained
 
 # Things and regions of a scene, and some room; arrays of true masks are padded to this.
@@ -84,12 +83,9 @@ def prepare_images(
         sizes += sizes[-1:] * (batch_size - len(batch))
         features = proposer.encode(variables, images)
         found = proposer.propose_from(variables, features, sizes)
-        count = max(1, max(len(proposals.ious) for proposals in found))
-        count = bucket_size(count)
-        logits = np.full((batch_size, count, *found[0].mask_logits.shape[1:]), -1.0, np.float32)
+        logits = pad_masks([proposals.mask_logits for proposals in found])
         truth = np.full((batch_size, _MAX_SEGMENTS, side, side), -1.0, np.float32)
         for i, record in enumerate(batch):
-            logits[i, : len(found[i].ious)] = found[i].mask_logits
             ids = _letterbox_ids(record["panoptic"], boxed[i][1], side)
             for j, info in enumerate(record["segments_info"]):
                 truth[i, j][ids == info["id"]] = 1.0

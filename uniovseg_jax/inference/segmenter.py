@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from scipy.special import softmax
 
-from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.inference.full_size import FullSizeLogits, NetworkInput
 from uniovseg_jax.inference.results import (
     TASKS,
@@ -21,7 +20,7 @@ from uniovseg_jax.inference.results import (
     semantic_result,
 )
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
-from uniovseg_jax.proposals import ProposalConfig, make_proposer
+from uniovseg_jax.proposals import ProposalConfig, make_proposer, pad_masks
 from uniovseg_jax.text_encoder import TextEncoder, class_cosines
 from uniovseg_jax.vocabulary import Vocabulary, parse_vocabulary
 from uniovseg_jax.weights.store import Pretrained
@@ -197,10 +196,7 @@ def _make_region_encoder(pretrained: Pretrained) -> Callable[..., Float[np.ndarr
     def embed(
         features: ImageFeatures, mask_logits: Float[np.ndarray, "n h w"]
     ) -> Float[np.ndarray, "n e"]:
-        count = len(mask_logits)
-        size = bucket_size(count, SMALLEST_BUCKET)
-        padded = np.full((size, *mask_logits.shape[1:]), -1.0, np.float32)
-        padded[:count] = mask_logits
-        return np.asarray(compiled(pretrained.variables, features, padded))[:count]
+        padded = pad_masks([mask_logits])[0]
+        return np.asarray(compiled(pretrained.variables, features, padded))[: len(mask_logits)]
 
     return embed

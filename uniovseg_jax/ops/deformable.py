@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from uniovseg_jax.ops.chunks import chunk_size
 from uniovseg_jax.ops.platform import by_platform
 
 SpatialShapes = tuple[tuple[int, int], ...]
@@ -84,11 +85,6 @@ def _unchunked(x: Array) -> Array:
     return x.reshape(x.shape[0], -1, *x.shape[3:])
 
 
-def _chunk_size(num_queries: int, limit: int) -> int:
-    """The largest divisor of `num_queries` up to `limit`."""
-    return max(size for size in range(1, limit + 1) if num_queries % size == 0)
-
-
 def _rows(value: Float[Array, "b l c"], index: Int[Array, "b q"]) -> Float[Array, "b q c"]:
     """Gathers rows that `_corners` has put inside the value: no bounds are checked."""
     batch = jnp.arange(value.shape[0])[:, None]
@@ -111,7 +107,7 @@ def deformable_sampling_chunked(
     The gathers of a chunk are unrolled so that XLA fuses them with the weighted sum; not to be
     differentiated.
     """
-    size = _chunk_size(sampling_locations.shape[1], _FORWARD_CHUNK)
+    size = chunk_size(sampling_locations.shape[1], _FORWARD_CHUNK)
 
     def sample_head(head: tuple[Array, Array, Array]) -> Array:
         rows_of_head, all_locations, all_weights = head
@@ -140,7 +136,7 @@ def _chunked_backward(
     value: Array, locations: Array, weights: Array, grad: Array, *, spatial_shapes: SpatialShapes
 ) -> tuple[Array, Array, Array]:
     """Gradients of `deformable_sampling_chunked` in closed form."""
-    size = _chunk_size(locations.shape[1], _BACKWARD_CHUNK)
+    size = chunk_size(locations.shape[1], _BACKWARD_CHUNK)
 
     def differentiate_head(head: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array]:
         rows_of_head, *chunks = head

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from uniovseg_jax.ops.chunks import chunk_size
 from uniovseg_jax.ops.gelu import gelu
 from uniovseg_jax.ops.platform import by_platform
 
@@ -53,11 +54,6 @@ def norm_mlp_whole(
     return hidden @ kernel_2 + bias_2
 
 
-def _chunk_rows(rows: int) -> int:
-    """The largest divisor of `rows` up to `_CHUNK_ROWS`."""
-    return max(size for size in range(1, min(_CHUNK_ROWS, rows) + 1) if rows % size == 0)
-
-
 def _slice(x: Array, step: Array, size: int) -> Array:
     return jax.lax.dynamic_slice_in_dim(x, step * size, size)
 
@@ -71,7 +67,7 @@ def norm_mlp_chunked(
 ) -> Float[Array, "*n c"]:
     """`norm_mlp` of some cells at a time: for one CPU; a map split among devices is gathered."""
     cells = x.reshape(-1, x.shape[-1])
-    size = _chunk_rows(len(cells))
+    size = chunk_size(len(cells), _CHUNK_ROWS)
 
     def apply_chunk(step: Array, out: Array) -> Array:
         return _update(out, norm_mlp_whole(_slice(cells, step, size), params, eps), step, size)
@@ -92,7 +88,7 @@ def _chunked_backward(
 ) -> tuple[Array, NormMlpParams]:
     """Gradients of `norm_mlp_chunked`, making every chunk's hidden layer again."""
     cells, grad_cells = x.reshape(-1, x.shape[-1]), grad.reshape(-1, x.shape[-1])
-    size = _chunk_rows(len(cells))
+    size = chunk_size(len(cells), _CHUNK_ROWS)
 
     def add_chunk(step: Array, total: tuple[Array, NormMlpParams]) -> tuple[Array, NormMlpParams]:
         grad_x, grad_params = total

@@ -84,20 +84,19 @@ def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phas
     variables, tokenizer = initial_variables(
         model_config, ("clip",), config.init, config.seed, trained="clip"
     )
+    word_weight = config.loss.word_weight
+    captions = _sample_captions(train) if tokenizer is None or word_weight else []
     if tokenizer is None:
-        texts = _sample_captions(train) + [
-            template for group in TEMPLATES.values() for template in group
-        ]
+        texts = captions + [template for group in TEMPLATES.values() for template in group]
         clip = model_config.clip
         tokenizer = train_tokenizer(texts, clip.vocab_size, clip.context_length)
 
     model = UniOVSeg(model_config)
-    word_weight, rarity, loss_heads = config.loss.word_weight, None, ()
+    rarity, loss_heads = None, ()
     if word_weight:
         loss_heads = (steps.WORD_HEAD,)
         variables["params"][steps.WORD_HEAD] = _init_word_head(model_config, config.seed)
-        tokens = tokenizer(_sample_captions(train))
-        rarity = _token_rarity(tokens, model_config.clip.vocab_size)
+        rarity = _token_rarity(tokenizer(captions), model_config.clip.vocab_size)
     transform = pipeline.make_clip_transform(config.data, tokenizer, config.seed)
     return Phase(
         model_config=model_config,

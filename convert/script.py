@@ -1,0 +1,43 @@
+"""What both conversion scripts do around their work."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from absl import app, logging
+
+from convert.checkpoints import write_checkpoint
+from convert.parity import Parity
+from uniovseg_jax.weights.engine import invert
+from uniovseg_jax.weights.rules import Rule
+
+
+def run_script(argv: Sequence[str], work: Callable[[], int]) -> None:
+    """Exits with what `work` returns; a mistake in flags or files is plain sentences and 2."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
+    logging.set_verbosity(logging.WARNING)
+    try:
+        code = work()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def write_published(
+    output: str, flat: Mapping[str, np.ndarray], rules: Sequence[Rule], names: str
+) -> int:
+    """Writes flat variables under their published names; returns the exit code."""
+    state = invert(flat, rules)
+    write_checkpoint(output, state)
+    print(f"Written: {output}, {len(state)} tensors in {names} names.")
+    return 0
+
+
+def report_parity(parity: Parity | None) -> int:
+    """Prints how a comparison ended, if there was one; returns the exit code."""
+    if parity is None:
+        return 0
+    print(parity.summary())
+    return 0 if parity.passed else 1

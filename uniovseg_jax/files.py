@@ -1,0 +1,20 @@
+"""Files that are there whole or not at all."""
+
+import os
+import pathlib
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+
+def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
+    """Calls `write` with another name in the same folder and then gives the file its own name.
+
+    The other name has the same suffix, by which some writers choose the format.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
