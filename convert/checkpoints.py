@@ -83,7 +83,7 @@ def _read_safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(str(file), framework="np") as opened:
             return {
-                name: np.asarray(opened.get_tensor(name)).astype(np.float32)
+                name: np.asarray(opened.get_tensor(name)).astype(np.float32, copy=False)
                 for name in opened.keys()  # noqa: SIM118 (no mapping)
                 if opened.get_slice(name).get_dtype() in _FLOATS
             }

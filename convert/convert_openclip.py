@@ -45,7 +45,8 @@ def main(argv: list[str]) -> None:
 
 
 def _to_torch() -> int:
-    from convert.openclip_rules import OPENCLIP_RULES
+    from convert.openclip_models import has_conv_mlp
+    from convert.openclip_rules import openclip_rules
     from convert.script import write_published
     from uniovseg_jax.weights.store import flatten_variables, load_pretrained
 
@@ -55,12 +56,13 @@ def _to_torch() -> int:
     if "clip" not in model.parts:
         raise ValueError(f"{FLAGS.model} holds no CLIP; expected a model with the part clip.")
     flat = flatten_variables({"params": {"clip": model.variables["params"]["clip"]}})
-    return write_published(FLAGS.output, flat, OPENCLIP_RULES, "OpenCLIP's")
+    rules = openclip_rules(has_conv_mlp(model.config.clip))
+    return write_published(FLAGS.output, flat, rules, "OpenCLIP's")
 
 
 def _convert() -> int:
     from convert import openclip
-    from convert.openclip_models import config_by_name, config_from_json
+    from convert.openclip_models import read_config
     from convert.script import report_parity
     from convert.verification import Verification
 
@@ -72,9 +74,7 @@ def _convert() -> int:
     if checkpoint.startswith(_HUB):
         checkpoint, hub_config = openclip.download(checkpoint.removeprefix(_HUB))
         model_config = model_config or (None if FLAGS.model_name else hub_config)
-    if bool(FLAGS.model_name) == bool(model_config):
-        raise ValueError("Give --model_name or --model_config, one of the two.")
-    config = config_from_json(model_config) if model_config else config_by_name(FLAGS.model_name)
+    config = read_config(FLAGS.model_name, model_config)
     tokenizer = openclip.clip_tokenizer(FLAGS.merges, config)
     sizes = [int(size) for size in FLAGS.sizes] or [config.image_size]
     name = FLAGS.model_name or os.path.basename(str(model_config))

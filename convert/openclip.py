@@ -1,15 +1,15 @@
 """An OpenCLIP state dict to a model directory."""
 
-import importlib.util
 import os
 import pathlib
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
 from convert.checkpoints import read_checkpoint
+from convert.openclip_models import open_clip_folder
 from convert.openclip_rules import OPENCLIP_RULES
 from convert.parity import Parity
 from convert.verification import Verification
@@ -109,7 +109,13 @@ def clip_tokenizer(merges: str | None, config: ClipConfig) -> Tokenizer:
       ValueError: If the model's text tower has another vocabulary.
     """
     if merges is None:
-        merges = str(_merges_of_open_clip())
+        folder = open_clip_folder()
+        if folder is None:
+            raise ImportError(
+                "CLIP's vocabulary comes with open_clip_torch, which is not installed; expected "
+                "pip install 'uniovseg_jax[convert]', or --merges=bpe_simple_vocab_16e6.txt.gz."
+            )
+        merges = str(folder / "bpe_simple_vocab_16e6.txt.gz")
     if not os.path.isfile(merges):
         raise FileNotFoundError(f"{merges}: no such file; expected bpe_simple_vocab_16e6.txt.gz.")
     tokenizer = Tokenizer.from_clip_merges(merges, config.context_length)
@@ -119,14 +125,3 @@ def clip_tokenizer(merges: str | None, config: ClipConfig) -> Tokenizer:
             f"{tokenizer.vocab_size}; expected a model that was trained with CLIP's tokenizer."
         )
     return tokenizer
-
-
-def _merges_of_open_clip() -> pathlib.Path:
-    """Finds the file without importing the package, which would load torch."""
-    spec: Any = importlib.util.find_spec("open_clip")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            "CLIP's vocabulary comes with open_clip_torch, which is not installed; expected "
-            "pip install 'uniovseg_jax[convert]', or --merges=bpe_simple_vocab_16e6.txt.gz."
-        )
-    return pathlib.Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"

@@ -1,5 +1,6 @@
 """OpenCLIP's ConvNeXt CLIPs: their sizes by name, or from the JSON that comes with a model."""
 
+import importlib.util
 import itertools
 import json
 import os
@@ -24,6 +25,8 @@ _TRUNKS: dict[str, tuple[tuple[int, ...], tuple[int, ...], float]] = {
     "convnext_xlarge": ((3, 3, 27, 3), (256, 512, 1024, 2048), 1e-6),
     "convnext_xxlarge": ((3, 4, 30, 3), (384, 768, 1536, 3072), 1e-5),
 }
+# Those whose dense layers are 1x1 convolutions: the same numbers, published with two more axes.
+_CONV_MLPS = ("convnext_atto", "convnext_femto", "convnext_pico", "convnext_nano")
 # What our towers compute anyway; a JSON that asks for something else is another architecture.
 _VISION_FIXED = {"timm_pool": ("", None), "timm_proj_bias": (False, None)}
 _TEXT_FIXED = {
@@ -37,19 +40,44 @@ _TEXT_FIXED = {
 }
 
 
+def read_config(name: str | None, path: str | os.PathLike[str] | None) -> ClipConfig:
+    """Returns the sizes of a model by its name or from its JSON, whichever is given.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ValueError: If not exactly one is given, or as `config_by_name` and `config_from_json`.
+    """
+    if bool(name) == bool(path):
+        raise ValueError("Give --model_name or --model_config, one of the two.")
+    return config_by_name(name) if name else config_from_json(path or "")
+
+
 def config_by_name(name: str) -> ClipConfig:
     """Returns the sizes of a model that OpenCLIP knows by name.
 
     Raises:
-      ValueError: If it is none of the ConvNeXts of `models.presets`.
+      ValueError: If it is neither a ConvNeXt of `models.presets` nor one whose JSON the installed
+        `open_clip_torch` brings along.
     """
-    known = sorted(variant for variant in CLIP_VARIANTS if variant.startswith("convnext"))
-    if name not in known:
-        raise ValueError(
-            f"Unknown model_name {name!r}; expected one of {', '.join(known)}, or --model_config "
-            "with the model's OpenCLIP JSON."
-        )
-    return CLIP_VARIANTS[name]
+    if name in CLIP_VARIANTS and name.startswith("convnext"):
+        return CLIP_VARIANTS[name]
+    folder = open_clip_folder()
+    jsons = {} if folder is None else {p.stem: p for p in (folder / "model_configs").glob("*.json")}
+    if name in jsons:
+        return config_from_json(jsons[name])
+    known = sorted({n for n in (*CLIP_VARIANTS, *jsons) if n.startswith("convnext_")})
+    raise ValueError(
+        f"Unknown model_name {name!r}; expected one of {', '.join(known)}, or --model_config "
+        "with the model's OpenCLIP JSON."
+    )
+
+
+def open_clip_folder() -> pathlib.Path | None:
+    """Finds the installed `open_clip` without importing it, which would load torch."""
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return pathlib.Path(spec.submodule_search_locations[0])
 
 
 def config_from_json(path: str | os.PathLike[str]) -> ClipConfig:
@@ -129,6 +157,11 @@ def _times_255(values: Any, default: tuple[float, ...], file: pathlib.Path) -> t
     if all(abs(255 * v - d) < 1e-4 for v, d in zip(values, default, strict=True)):
         return default
     return tuple(255 * float(v) for v in values)
+
+
+def has_conv_mlp(config: ClipConfig) -> bool:
+    """Tells whether timm publishes the dense layers of this trunk as 1x1 convolutions."""
+    return any(_TRUNKS[name][:2] == (config.depths, config.widths) for name in _CONV_MLPS)
 
 
 def trunk_name(config: ClipConfig) -> str:

@@ -5,6 +5,7 @@ Source: state dicts of `open_clip.create_model("convnext_*")`.
 
 from uniovseg_jax.weights.rules import (
     CONV,
+    CONV_1X1,
     DENSE,
     KEEP,
     Rule,
@@ -15,10 +16,12 @@ from uniovseg_jax.weights.rules import (
 )
 
 
-def _visual_rules() -> list[Rule]:
+def _visual_rules(conv_mlp: bool) -> list[Rule]:
     source, target = "visual.trunk", "params/clip/visual"
     block = "visual.trunk.stages.{s}.blocks.{b}"
     block_target = f"{target}/stage_{{s}}/block_{{b}}"
+    # Read in either layout; this is how it is written back.
+    mlp = CONV_1X1 if conv_mlp else DENSE
     down, down_target = "visual.trunk.stages.{s}.downsample", f"{target}/stage_{{s}}/downsample"
     return [
         *linear_rules(f"{source}.stem.0", f"{target}/stem/conv", CONV),
@@ -27,8 +30,8 @@ def _visual_rules() -> list[Rule]:
         *linear_rules(f"{down}.1", f"{down_target}/conv", CONV),
         *linear_rules(f"{block}.conv_dw", f"{block_target}/conv_dw", CONV),
         *norm_rules(f"{block}.norm", f"{block_target}/norm"),
-        *linear_rules(f"{block}.mlp.fc1", f"{block_target}/fc1"),
-        *linear_rules(f"{block}.mlp.fc2", f"{block_target}/fc2"),
+        *linear_rules(f"{block}.mlp.fc1", f"{block_target}/fc1", mlp),
+        *linear_rules(f"{block}.mlp.fc2", f"{block_target}/fc2", mlp),
         rule(f"{block}.gamma", f"{block_target}/gamma", KEEP),
     ]
 
@@ -61,4 +64,9 @@ def _text_rules() -> list[Rule]:
     ]
 
 
-OPENCLIP_RULES: tuple[Rule, ...] = (*_visual_rules(), *_head_rules(), *_text_rules())
+def openclip_rules(conv_mlp: bool) -> tuple[Rule, ...]:
+    """Returns the table; small trunks keep the dense layers of a block as 1x1 convolutions."""
+    return (*_visual_rules(conv_mlp), *_head_rules(), *_text_rules())
+
+
+OPENCLIP_RULES = openclip_rules(conv_mlp=False)

@@ -1,6 +1,8 @@
-"""What both conversion scripts do around their work."""
+"""What all conversion scripts do around their work."""
 
+import resource
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -17,11 +19,17 @@ def run_script(argv: Sequence[str], work: Callable[[], int]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     logging.set_verbosity(logging.WARNING)
+    start = time.monotonic()
     try:
         code = work()
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    else:
+        # Linux counts in KiB, macOS in bytes.
+        unit = 2**30 if sys.platform == "darwin" else 2**20
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        print(f"Took {time.monotonic() - start:.0f} s and at most {peak:.1f} GiB.", file=sys.stderr)
     sys.exit(code)
 
 

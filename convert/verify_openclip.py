@@ -1,6 +1,6 @@
 """Runs a converted CLIP beside OpenCLIP itself in PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from convert.openclip_models import trunk_name
+from convert.openclip_torch import build_openclip
 from convert.parity import DTYPES, EMBEDDING_BOUND, Check, ErrorTable, Parity
 from convert.verification import Verification, verification_images
 from uniovseg_jax.models.clip import CLIP
@@ -40,14 +40,15 @@ def verify_openclip(
       state: The published tensors.
       options: Sizes, and the photograph; a smooth random picture stands in where there is none.
     """
-    reference = _build_reference(config, state)
+    reference = _load_reference(config, state)
     tokens = np.asarray(tokenizer(list(_TEXTS)))
+    runners = {name: _make_runner(config, dtype) for name, dtype in DTYPES.items()}
     errors = ErrorTable()
     for size in options.sizes:
         for image in verification_images(size, options.image):
             expected = _run_reference(reference, config, image, tokens)
-            for name, dtype in DTYPES.items():
-                errors.add(name, _run_ours(config, variables, image, tokens, dtype), expected)
+            for name, run in runners.items():
+                errors.add(name, run(variables, image, tokens), expected)
     worst = errors.worst()
     checks = [
         Check(f"{kind} embedding, largest error", worst[kind]["float32"].largest, EMBEDDING_BOUND)
@@ -69,35 +70,19 @@ def verify_openclip(
     )
 
 
-def _build_reference(config: ClipConfig, state: Mapping[str, np.ndarray]) -> Any:
-    """Builds the torch model by OpenCLIP's own code."""
-    import open_clip
+def _load_reference(config: ClipConfig, state: Mapping[str, np.ndarray]) -> Any:
+    """Returns OpenCLIP's model with the published tensors, which it shares."""
     import torch
 
-    vision: Any = {
-        "timm_model_name": trunk_name(config),
-        "timm_model_pretrained": False,
-        "timm_pool": "",
-        "timm_proj": config.head,
-        "image_size": config.image_size,
-    }
-    text: Any = {
-        "context_length": config.context_length,
-        "vocab_size": config.vocab_size,
-        "width": config.text_width,
-        "heads": config.text_heads,
-        "layers": config.text_layers,
-    }
-    model = open_clip.CLIP(embed_dim=config.embed_dim, vision_cfg=vision, text_cfg=text)
+    model = build_openclip(config)
     own = model.state_dict()
-    model.load_state_dict(
-        {
-            # timm publishes some dense layers as 1x1 convolutions, and others not.
-            name: torch.from_numpy(np.array(tensor)).reshape(own[name].shape)
-            for name, tensor in state.items()
-        }
-    )
-    return model.eval()
+    tensors = {
+        # Dense layers may come as 1x1 convolutions, and the other way round.
+        name: torch.from_numpy(tensor).reshape(own[name].shape)
+        for name, tensor in state.items()
+    }
+    model.load_state_dict(tensors, assign=True)
+    return model
 
 
 def _run_reference(
@@ -140,30 +125,30 @@ def _run_reference(
     return outputs
 
 
-def _run_ours(
-    config: ClipConfig, variables: Any, image: np.ndarray, tokens: np.ndarray, dtype: Any
-) -> Outputs:
-    """Returns what every block of the converted model puts out."""
+def _make_runner(config: ClipConfig, dtype: Any) -> Callable[..., Outputs]:
+    """Returns a function of variables, image and tokens that gives what every block puts out."""
     model = CLIP(config, dtype)
 
     def is_block(module: nn.Module, method: str) -> bool:
         return isinstance(module, _BLOCKS) and method == "__call__"
 
     @jax.jit
-    def run(params: Any, image: Any, tokens: Any) -> Any:
-        return model.apply(
+    def compiled(params: Any, image: Any, tokens: Any) -> dict[str, Any]:
+        (image_embedding, text_embedding, _), captured = model.apply(
             {"params": params},
             image,
             tokens,
             capture_intermediates=is_block,
             mutable=["intermediates"],
         )
+        flat: dict[str, Any] = traverse_util.flatten_dict(captured["intermediates"], sep="/")
+        outputs = {
+            path.removesuffix("/__call__"): value.astype(jnp.float32)
+            for path, (value,) in flat.items()
+        }
+        return outputs | {"image": image_embedding, "text": text_embedding}
 
-    (image_embedding, text_embedding, _), captured = run(variables["params"]["clip"], image, tokens)
-    flat: dict[str, Any] = traverse_util.flatten_dict(captured["intermediates"], sep="/")
-    outputs = {
-        path.removesuffix("/__call__"): np.asarray(value.astype(jnp.float32))
-        for path, (value,) in flat.items()
-    }
-    outputs["image"], outputs["text"] = np.asarray(image_embedding), np.asarray(text_embedding)
-    return outputs
+    def run(variables: Any, image: np.ndarray, tokens: np.ndarray) -> Outputs:
+        return jax.device_get(compiled(variables["params"]["clip"], image, tokens))
+
+    return run

@@ -5,7 +5,7 @@ That the float64 form is the authors' model is shown by the golden file of their
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -48,14 +48,15 @@ def verify_uniovseg(converted: Converted, options: Verification) -> parity.Parit
 
     Without a CLIP the pixel decoder is given random maps in place of images.
     """
+    runners = {name: _make_runner(converted, dtype) for name, dtype in parity.DTYPES.items()}
     errors = parity.ErrorTable()
     ious, same, kept, flips, bits = [], 0, 0, 0, 0
     for size in options.sizes:
         for image in verification_images(size, options.image):
             trunk = None if "clip" in converted.parts else _random_maps(converted.config, size)
             expected = _run_reference(converted, image, trunk)
-            for name, dtype in parity.DTYPES.items():
-                found = _run_ours(converted, image, trunk, dtype)
+            for name, run in runners.items():
+                found = run(image, trunk)
                 errors.add(name, found.places, expected.places)
                 if name != "float32":
                     continue
@@ -133,13 +134,12 @@ def _run_reference(
     return Outputs(places, final, scores, attend)
 
 
-def _run_ours(
-    converted: Converted, image: np.ndarray, trunk: reference.Maps | None, dtype: Any
-) -> Outputs:
-    config, size = converted.config, image.shape[1]
+def _make_runner(converted: Converted, dtype: Any) -> Callable[..., Outputs]:
+    """Returns a function of an image, or of the trunk's maps, that runs the converted model."""
+    config = converted.config
     model = UniOVSeg(config, dtype)
 
-    def run(module: UniOVSeg, image: Any, trunk: Any, boxes: Any) -> Any:
+    def compute(module: UniOVSeg, image: Any, trunk: Any, boxes: Any) -> Any:
         places = {}
         if trunk is None:
             trunk = module.encode_trunk(image)
@@ -163,15 +163,18 @@ def _run_ours(
             places["region embedding"] = module.embed_pooled({"clip": pooled}, adapt=False)[0]
         return places, final[0], attend
 
-    maps = trunk and {name: jnp.asarray(x, dtype) for name, x in trunk.items()}
-    apply = jax.jit(lambda variables, *inputs: model.apply(variables, *inputs, method=run))
-    places, final, attend = jax.device_get(
-        apply(converted.variables, image, maps, _boxes(config, size))
-    )
-    places = {name: np.asarray(value, np.float32) for name, value in places.items()}
-    quality = places.get(f"quality/layer_{config.decoder_layers}")
-    scores = np.ones(len(final)) if quality is None else quality.ravel()
-    return Outputs(places, np.asarray(final, np.float32), scores, attend)
+    compiled = jax.jit(lambda variables, *inputs: model.apply(variables, *inputs, method=compute))
+
+    def run(image: np.ndarray, trunk: reference.Maps | None) -> Outputs:
+        maps = trunk and {name: jnp.asarray(x, dtype) for name, x in trunk.items()}
+        boxes = _boxes(config, image.shape[1])
+        places, final, attend = jax.device_get(compiled(converted.variables, image, maps, boxes))
+        places = {name: np.asarray(value, np.float32) for name, value in places.items()}
+        quality = places.get(f"quality/layer_{config.decoder_layers}")
+        scores = np.ones(len(final)) if quality is None else quality.ravel()
+        return Outputs(places, np.asarray(final, np.float32), scores, attend)
+
+    return run
 
 
 def _mask_iou(found: np.ndarray, expected: np.ndarray) -> float:

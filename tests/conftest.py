@@ -1,13 +1,11 @@
 """What every test shares: eight virtual CPU devices, shape checks, the shared folder, OpenCLIP."""
 
-import importlib.util
 import os
 import pathlib
 
 import pytest
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
-_KEEP_ALIVE: list[object] = []  # operators vanish with the library that declared them
 
 # Set before the first import of jax, and as variables so that scripts run by tests have them too.
 _DEVICES = "--xla_force_host_platform_device_count"
@@ -39,21 +37,10 @@ def shared_dir() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def open_clip():
     """The `open_clip` module, as an oracle; skips where the `convert` extra is not installed."""
-    reason = "the `convert` extra (torch, torchvision, open_clip) is not installed"
-    torch = pytest.importorskip("torch", reason=reason)
-    torchvision = importlib.util.find_spec("torchvision")
-    if torchvision is None or torchvision.origin is None:
-        pytest.skip(reason)
-    # torchvision's compiled operators load only beside the very build of torch that they were made
-    # for. OpenCLIP calls none of them, but importing torchvision registers a rule for `nms`, so
-    # the operator must have been declared. A torchvision whose extension loads is left alone.
-    extensions = list(pathlib.Path(torchvision.origin).parent.glob("_C*"))
+    # Not above: the package may be imported only after shape checks are switched on.
+    from convert.openclip_torch import import_open_clip
+
     try:
-        for extension in extensions:
-            torch.ops.load_library(str(extension))
-    except OSError:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _KEEP_ALIVE.append(library)
-    return pytest.importorskip("open_clip", reason=reason)
+        return import_open_clip()
+    except ImportError as error:
+        pytest.skip(str(error))

@@ -3,14 +3,11 @@
 import dataclasses
 import importlib.util
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
+import script_call
 from safetensors.numpy import load_file, save_file
 
 from convert.checkpoints import write_checkpoint
@@ -22,24 +19,7 @@ from uniovseg_jax.models.uniovseg import init_variables
 from uniovseg_jax.weights.engine import invert
 from uniovseg_jax.weights.store import flatten_variables, load_pretrained, save_pretrained
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests" / "goldens" / "official_decoder_small.npz"
-
-
-def run(script, *flags):
-    """Runs a script; returns exit code, output and errors."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    environment["JAX_PLATFORMS"] = "cpu"
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "convert" / f"{script}.py"), *map(str, flags)],
-        cwd="/",  # It finds the package wherever it is called from.
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+GOLDEN = script_call.ROOT / "tests" / "goldens" / "official_decoder_small.npz"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +62,7 @@ def masks_file(variables, tmp_path_factory):
 
 
 def test_the_authors_outputs_are_reproduced():
-    code, out, err = run("convert_uniovseg", f"--fixture={GOLDEN}")
+    code, out, err = script_call.run("convert_uniovseg", f"--fixture={GOLDEN}")
     assert code == 0, err
     last = json.loads(out.splitlines()[-1])
     assert last["passed"] is True and len(last["max_abs_error"]) == 20
@@ -94,7 +74,7 @@ def test_a_fixture_that_differs_fails(tmp_path):
         arrays = dict(file)
     arrays["out/points/pred_ious"] = arrays["out/points/pred_ious"] + 0.01
     np.savez(tmp_path / "other.npz", **arrays)
-    code, out, _ = run("convert_uniovseg", f"--fixture={tmp_path / 'other.npz'}")
+    code, out, _ = script_call.run("convert_uniovseg", f"--fixture={tmp_path / 'other.npz'}")
     last = json.loads(out.splitlines()[-1])
     assert code == 1 and last["passed"] is False
     assert last["max_abs_error"]["points/pred_ious"] == pytest.approx(0.01, abs=1e-4)
@@ -102,7 +82,7 @@ def test_a_fixture_that_differs_fails(tmp_path):
 
 def test_masks_and_clip_become_a_verified_model(masks_file, clip_dir, variables, tmp_path):
     output = tmp_path / "model"
-    code, out, err = run(
+    code, out, err = script_call.run(
         "convert_uniovseg",
         f"--checkpoint={masks_file}",
         f"--clip={clip_dir}",
@@ -122,7 +102,7 @@ def test_masks_and_clip_become_a_verified_model(masks_file, clip_dir, variables,
 
 def test_the_way_back_is_byte_equal(clip_dir, variables, tmp_path):
     path = tmp_path / "clip.safetensors"
-    code, out, err = run(
+    code, out, err = script_call.run(
         "convert_openclip", "--to_torch", f"--model={clip_dir}", f"--output={path}"
     )
     assert code == 0, out + err
@@ -145,7 +125,7 @@ def test_a_complete_published_pickle_is_converted(variables, small_config, tmp_p
     }
     path = tmp_path / "stage1.pth"
     torch.save({"model": state} if nest else state, path)
-    code, out, err = run(
+    code, out, err = script_call.run(
         "convert_uniovseg", f"--checkpoint={path}", f"--output={tmp_path / 'model'}"
     )
     # The small text tower has 1,024 ids, so CLIP's vocabulary cannot go with it.
@@ -163,7 +143,7 @@ def test_a_complete_published_pickle_is_converted(variables, small_config, tmp_p
     ],
 )
 def test_mistakes_are_one_sentence(flags, message):
-    code, _, err = run("convert_uniovseg", *flags)
+    code, _, err = script_call.run("convert_uniovseg", *flags)
     assert code == 2 and message in err and "Traceback" not in err
 
 
@@ -174,7 +154,7 @@ def test_every_mismatch_is_reported_at_once(masks_file, tmp_path):
     state["extra.weight"] = np.zeros(3, np.float32)
     state[f"{predictor}.feat_embed.bias"] = np.zeros(7, np.float32)
     save_file(state, str(tmp_path / "broken.safetensors"))
-    code, _, err = run(
+    code, _, err = script_call.run(
         "convert_uniovseg",
         f"--checkpoint={tmp_path / 'broken.safetensors'}",
         f"--output={tmp_path / 'model'}",

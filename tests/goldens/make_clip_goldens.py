@@ -8,35 +8,18 @@ float32 and written from torch in float64, so a difference is never torch's roun
 """
 
 import pathlib
+import sys
 
 import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+from convert.openclip_torch import import_open_clip, randomise  # noqa: E402
 
 SIZES = {"depths": (1, 1, 2, 1), "widths": (6, 8, 12, 16), "embed_dim": 12, "image_size": 64}
 TEXT = {"context_length": 12, "vocab_size": 48, "width": 16, "heads": 4, "layers": 2}
 MEAN = (122.7709383, 116.7460125, 104.09373615)
 STD = (68.5005327, 66.6321579, 70.32316305)
-
-
-def randomise(model, seed: int) -> None:
-    """Draws every parameter anew, so that no block or norm is close to the identity."""
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        if name == "logit_scale":
-            value = torch.tensor(3.0)
-        elif name.endswith("gamma") or (parameter.ndim == 1 and name.endswith("weight")):
-            value = 1 + 0.3 * noise
-        elif parameter.ndim == 1:
-            value = 0.2 * noise
-        elif name in ("positional_embedding", "token_embedding.weight"):
-            value = noise
-        else:
-            # text_projection multiplies from the right, so its inputs come first.
-            fan_in = parameter.shape[0] if name == "text_projection" else parameter[0].numel()
-            value = noise * fan_in**-0.5
-        parameter.data.copy_(value)
 
 
 def run(model, image: np.ndarray, tokens: np.ndarray) -> dict[str, np.ndarray]:
@@ -92,14 +75,7 @@ def make_inputs(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     """Writes both files."""
-    import torch
-
-    # A torchvision whose compiled part does not fit this torch still imports with these declared.
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import open_clip
-
+    open_clip = import_open_clip()
     for seed, proj in enumerate(("mlp", "linear")):
         model = make_model(open_clip, proj)
         randomise(model, seed)

@@ -1,5 +1,6 @@
 import json
 import pathlib
+import unicodedata
 
 import numpy as np
 import pytest
@@ -25,18 +26,32 @@ def small():
 
 
 def _varied_texts(count):
-    """Captions, odd punctuation, accents, other scripts, numbers, HTML, mojibake, long runs."""
+    """Captions, odd punctuation, accents, other scripts, HTML, mojibake, long runs, any signs."""
     rng = np.random.default_rng(0)
     pieces = [
         "a photo of a cat.", "Crème brûlée", "it's we'll they've I'd", "&amp;lt;b&amp;gt;", "naïve",
-        "1234 km/h", "日本語 テキスト",
-        "русский", "😀👍", "schÃ¶n", "x-ray (2nd)", "don't", "...!?",
+        "1234 km/h", "日本語 テキスト", "Ελληνικά", "עברית", "हिन्दी", "العربية", "한국어",
+        "русский", "😀👍", "schÃ¶n", "x-ray (2nd)", "don't", "...!?", "&#39;", "&copy;24", "&x;",
         "antidisestablishmentarianism", "   spaced\t\nout ", "#hash@tag", "½ cup", "ﬁne", "a_b_c",
         "THE QUICK BROWN FOX", "''s 'S", "e=mc^2", "“quoted”", "İstanbul", "über-groß", "~`|\\",
-        "supercalifragilisticexpialidocious", "café&nbsp;noir", "🇫🇷 flag", "ab" * 40,
+        "supercalifragilisticexpialidocious", "café&nbsp;noir", "🇫🇷 flag", "ab" * 40, "👨‍👩‍👧",
+        "â€œmojibakeâ€\x9d", "Ã©tÃ©", "e\u0301 combining", "zero\u200bwidth", "\u00a0", "٣٤٥ Ⅷ ²",
+        "http://x.org/?a=b&c=d", "a" * 300, "\x07bell", "<|startoftext|>", "word<|endoftext|>word",
     ]  # fmt: skip
+    # Any sign that Python knows: what newer Unicode calls a letter depends on the library's age.
+    planes = [(0x20, 0x250), (0x250, 0xD800), (0xE000, 0x10000), (0x10000, 0x1FBFF)]
+
+    def signs():
+        low, high = planes[rng.choice(len(planes), p=[0.6, 0.2, 0.1, 0.1])]
+        found = map(chr, rng.integers(low, high, rng.integers(1, 12)))
+        return "".join(sign for sign in found if unicodedata.category(sign) != "Cn")
+
     return [
-        " ".join(rng.choice(pieces, size=rng.integers(1, 12), replace=True)) for _ in range(count)
+        rng.choice(["", " "]).join(
+            signs() if rng.random() < 0.2 else str(rng.choice(pieces))
+            for _ in range(rng.integers(1, 12))
+        )
+        for _ in range(count)
     ]
 
 
@@ -48,11 +63,24 @@ def test_clip_vocabulary_gives_the_published_ids(clip_tokenizer):
     assert clip_tokenizer.vocab_size == 49408
 
 
-def test_three_hundred_varied_texts_equal_openclip(clip_tokenizer, open_clip):
-    texts = ["", *_varied_texts(300)]
+def test_ten_thousand_varied_texts_equal_openclip(clip_tokenizer, open_clip):
+    texts = ["", " ", "word " * 5000, *_varied_texts(10_000)]
     expected = open_clip.tokenizer.SimpleTokenizer()(texts).numpy()
     got = clip_tokenizer(texts)
     wrong = [text for text, a, b in zip(texts, got, expected, strict=True) if (a != b).any()]
+    assert not wrong, (len(wrong), wrong[:5])
+
+
+def test_every_sign_beside_a_letter_and_a_numeral_equals_openclip(clip_tokenizer, open_clip):
+    # Two planes: beyond them lie rare Chinese signs only.
+    signs = [chr(c) for c in range(1, 0x20000) if not 0xD800 <= c < 0xE000]
+    texts = [f"a{sign}1" for sign in signs if unicodedata.category(sign) != "Cn"]
+    wrong = []
+    for start in range(0, len(texts), 10_000):
+        chunk = texts[start : start + 10_000]
+        expected = open_clip.tokenizer.SimpleTokenizer(context_length=24)(chunk).numpy()
+        got = clip_tokenizer(chunk)[:, :24]
+        wrong += [text for text, a, b in zip(chunk, got, expected, strict=True) if (a != b).any()]
     assert not wrong
 
 

@@ -22,7 +22,8 @@ _START = "<start_of_text>"
 _END = "<end_of_text>"
 _UNKNOWN = "<unknown>"
 _WORD_END = "</w>"
-_WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# CLIP's pattern ignores case, whereby U+0345, a combining iota, is in neither class and falls out.
+_WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{0345}]+"
 # CLIP's vocabulary: 256 bytes, the same 256 at a word's end, merges, start and end.
 _CLIP_VOCAB_SIZE = 49408
 _CLIP_CONTEXT_LENGTH = 77
