@@ -64,7 +64,7 @@ def _convert() -> int:
     from convert import openclip
     from convert.openclip_models import read_config
     from convert.script import report_parity
-    from convert.verification import Verification
+    from convert.verification import Verification, parse_sizes
 
     if not FLAGS.checkpoint:
         raise ValueError(
@@ -76,7 +76,7 @@ def _convert() -> int:
         model_config = model_config or (None if FLAGS.model_name else hub_config)
     config = read_config(FLAGS.model_name, model_config)
     tokenizer = openclip.clip_tokenizer(FLAGS.merges, config)
-    sizes = [int(size) for size in FLAGS.sizes] or [config.image_size]
+    sizes = parse_sizes(FLAGS.sizes) or [config.image_size]
     name = FLAGS.model_name or os.path.basename(str(model_config))
     title = f"{os.path.basename(checkpoint)} as {name}"
     parity = openclip.convert_openclip(

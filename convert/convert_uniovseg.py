@@ -83,14 +83,14 @@ def _convert() -> int:
     from convert import openclip, uniovseg
     from convert.checkpoints import read_checkpoint
     from convert.script import report_parity
-    from convert.verification import Verification
+    from convert.verification import Verification, parse_sizes
     from convert.verify_uniovseg import verify_uniovseg
     from uniovseg_jax.weights.store import load_pretrained, save_pretrained
 
     name = os.path.basename(FLAGS.checkpoint)
     check = None
     if FLAGS.verify:
-        check = Verification(name, [int(size) for size in FLAGS.sizes], FLAGS.image)
+        check = Verification(name, parse_sizes(FLAGS.sizes), FLAGS.image)
     converted = uniovseg.convert_state(read_checkpoint(FLAGS.checkpoint), FLAGS.input_norm)
     tokenizer = None
     if FLAGS.clip:

@@ -68,28 +68,3 @@ def build_openclip(config: ClipConfig) -> Any:
     }
     open_clip = import_open_clip()
     return open_clip.CLIP(embed_dim=config.embed_dim, vision_cfg=vision, text_cfg=text).eval()
-
-
-def randomise(model: Any, seed: int) -> None:
-    """Draws every parameter anew, so that no block or norm is close to the identity.
-
-    OpenCLIP's own start has layer scales of 1e-6, which would hide what a block computes.
-    """
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        if name == "logit_scale":
-            value = torch.tensor(3.0)
-        elif name.endswith("gamma") or (parameter.ndim == 1 and name.endswith("weight")):
-            value = 1 + 0.3 * noise
-        elif parameter.ndim == 1:
-            value = 0.2 * noise
-        elif name in ("positional_embedding", "token_embedding.weight"):
-            value = noise
-        else:
-            # text_projection multiplies from the right, so its inputs come first.
-            fan_in = parameter.shape[0] if name == "text_projection" else parameter[0].numel()
-            value = noise * fan_in**-0.5
-        parameter.data.copy_(value)

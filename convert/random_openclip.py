@@ -28,7 +28,8 @@ def main(argv: list[str]) -> None:
 
 def _work() -> int:
     from convert.openclip_models import read_config
-    from convert.openclip_torch import build_openclip, randomise
+    from convert.openclip_torch import build_openclip
+    from convert.random_weights import randomise
     from uniovseg_jax.files import write_whole
 
     path = pathlib.Path(FLAGS.output)

@@ -36,6 +36,17 @@ class Verification:
         return f"noise and {picture} at {', '.join(map(str, self.sizes))} pixels"
 
 
+def parse_sizes(values: Sequence[str]) -> list[int]:
+    """Reads input sides as a flag gives them.
+
+    Raises:
+      ValueError: If one is no whole number.
+    """
+    if not all(value.isdecimal() for value in values):
+        raise ValueError(f"--sizes is {','.join(values)}; expected whole numbers such as 320,1024.")
+    return [int(value) for value in values]
+
+
 def verification_images(size: int, image: str | None) -> list[UInt8[np.ndarray, "1 s s 3"]]:
     """Returns noise and a photograph, or a picture as smooth as one, both from the size alone."""
     rng = np.random.default_rng(size)

@@ -138,6 +138,14 @@ def test_a_complete_published_pickle_is_converted(variables, small_config, tmp_p
         ([], "Give one of --checkpoint, --fixture, or --to_torch with --model."),
         (["--checkpoint=/nothing.pth", "--output=/tmp/x"], "/nothing.pth: no such file"),
         (["--checkpoint=/nothing.pth"], "--output is missing"),
+        (
+            ["--checkpoint=/nothing.pth", "--output=/tmp/x", "--verify", "--sizes=big"],
+            "--sizes is big; expected whole numbers such as 320,1024.",
+        ),
+        (
+            ["--checkpoint=/nothing.pth", "--output=/tmp/x", "--verify", "--sizes=33"],
+            "--sizes is [33]; expected multiples of 32.",
+        ),
         (["--fixture=/nothing.npz"], "/nothing.npz: no such file"),
         (["--model=/nothing", "--to_torch", "--output=/tmp/x"], "/nothing is no model directory"),
     ],

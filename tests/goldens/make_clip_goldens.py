@@ -14,7 +14,8 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from convert.openclip_torch import import_open_clip, randomise  # noqa: E402
+from convert.openclip_torch import import_open_clip
+from convert.random_weights import randomise  # noqa: E402
 
 SIZES = {"depths": (1, 1, 2, 1), "widths": (6, 8, 12, 16), "embed_dim": 12, "image_size": 64}
 TEXT = {"context_length": 12, "vocab_size": 48, "width": 16, "heads": 4, "layers": 2}

@@ -1,7 +1,6 @@
 import dataclasses
 import functools
 
-import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from flax import traverse_util
 
 from convert import reference_masks
+from convert.random_weights import random_variables
 from uniovseg_jax.models import presets
 from uniovseg_jax.models.mask_decoder import (
     MaskDecoder,
@@ -58,7 +58,7 @@ def make_case(config, shift=0.0):
 
     shapes = jax.eval_shape(lambda key: module.init(key, method=touch), jax.random.key(0))
     shapes = {kind: {"mask_decoder": tree} for kind, tree in shapes.items()}
-    flat = drawn.random_variables(shapes, seed=4)
+    flat = random_variables(shapes, seed=4)
     # A constant channel of the pixel embeddings against a constant entry of every mask embedding.
     flat["params/mask_decoder/feat_embed/kernel"][:, 0] = 0
     flat["params/mask_decoder/feat_embed/bias"][0] = -1

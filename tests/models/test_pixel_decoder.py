@@ -1,6 +1,5 @@
 import dataclasses
 
-import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from flax import traverse_util
 
 from convert import reference_masks
+from convert.random_weights import random_variables
 from uniovseg_jax.models import presets
 from uniovseg_jax.models.pixel_decoder import PixelDecoder
 
@@ -29,7 +29,7 @@ def own_variables(config, trunk, seed):
     module = PixelDecoder(config)
     shapes = jax.eval_shape(module.init, jax.random.key(0), trunk)
     shapes = {kind: {"pixel_decoder": tree} for kind, tree in shapes.items()}
-    flat = drawn.random_variables(shapes, seed)
+    flat = random_variables(shapes, seed)
     nested = traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, flat), sep="/")
     return flat, {kind: tree["pixel_decoder"] for kind, tree in nested.items()}
 

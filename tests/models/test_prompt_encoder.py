@@ -1,6 +1,5 @@
 import dataclasses
 
-import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from flax import traverse_util
 
 from convert import reference_masks
+from convert.random_weights import random_variables
 from uniovseg_jax.models import presets
 from uniovseg_jax.models.prompt_encoder import PromptEncoder, points_to_boxes
 
@@ -33,7 +33,7 @@ def encode(config, prompt_type, boxes=BOXES, seed=0):
         return module.init(key, features, jnp.asarray(boxes), IMAGE_HW, prompt_type)
 
     shapes = {k: {"prompt_encoder": v} for k, v in jax.eval_shape(init, jax.random.key(0)).items()}
-    flat = drawn.random_variables(shapes, seed=2)
+    flat = random_variables(shapes, seed=2)
     nested = traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, flat), sep="/")
     variables = {kind: tree["prompt_encoder"] for kind, tree in nested.items()}
     tokens = module.apply(variables, features, jnp.asarray(boxes), IMAGE_HW, prompt_type)

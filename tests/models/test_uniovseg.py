@@ -1,13 +1,12 @@
 import dataclasses
 
-import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
 
-from convert import reference_masks
+from convert import random_weights, reference_masks
 from uniovseg_jax.models import presets
 from uniovseg_jax.models.mask_decoder import compute_masks
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
@@ -21,7 +20,7 @@ ALL = ("clip", "masks", "adapter")
 
 
 def random_variables(config, parts=ALL):
-    flat = drawn.random_variables(abstract_variables(config, parts), seed=0)
+    flat = random_weights.random_variables(abstract_variables(config, parts), seed=0)
     return traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, flat), sep="/")
 
 
