@@ -128,15 +128,17 @@ def _stage1(config: ml_collections.ConfigDict) -> None:
 
 
 def _stage2(config: ml_collections.ConfigDict) -> None:
-    config.batch_size = 512
-    config.total_steps = 600
+    config.batch_size = 256
+    config.total_steps = 1200
     config.init = str(_ASSETS / "tinyscenes_stage1")
     config.freeze = (r"(clip|pixel_decoder|prompt_encoder|mask_decoder)/.*",)
     config.data.pairs = ""  # A kept store of pairs; empty: they are made first.
     config.data.caption = "refined"  # Or raw.
     config.data.cost = "cosine"  # Or prob.
+    # Half of the pairs of this world are guesses; those that were nearly others are left out.
+    config.data.confident_share = 0.5
     config.loss = ml_collections.ConfigDict({"name": "cosine"})  # Or contrastive.
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate = 6e-3
     config.optimizer.no_decay = (r"adapter/.*/norm/(bias|scale)",)
     config.evals.num_examples = 1024
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from uniovseg_jax.alignment.pairs import ImageRegions, describe_pair, match_image
+from uniovseg_jax.alignment.pairs import ImageRegions, choose_confident, describe_pair, match_image
 
 
 def _image(costs, entities):
@@ -47,6 +47,25 @@ def test_a_pair_tells_its_mask_its_costs_and_the_runner_up():
     assert pair.other_region == 1
     assert pair.other_region_cost == pytest.approx(0.8)
     assert pair.margin == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (1.0, [True] * 5),
+        (0.6, [True, False, True, True, False]),
+        (0.4, [True, False, True, False, False]),
+        (0.01, [False, False, True, False, False]),
+    ],
+)
+def test_the_pairs_with_the_largest_margins_are_trusted(share, expected):
+    # Of two equal margins the first one is taken.
+    margins = np.array([0.3, -0.2, np.inf, 0.1, 0.1])
+    np.testing.assert_array_equal(choose_confident(margins, share), expected)
+
+
+def test_without_pairs_none_is_trusted():
+    assert choose_confident(np.zeros(0), 0.5).shape == (0,)
 
 
 def test_images_without_masks_or_entities_give_no_pairs():

@@ -117,6 +117,35 @@ def test_pairs_are_built_once_and_kept(pretrained, tmp_path):
     assert build(iter(()), {"seed": 0}).manifest == store.manifest
 
 
+def test_only_the_confident_pairs_are_trained_on(pretrained, tmp_path):
+    records = [(str(i), image, NAMES[:2]) for i, image in enumerate(_images(4))]
+
+    def build(name, **options):
+        config = AlignmentConfig(
+            PROPOSALS, max_masks=6, templates="single", batch_size=2, **options
+        )
+        return build_pairs(pretrained, records, config, tmp_path / name, {}, progress=False)
+
+    every, half = build("every"), build("half", confident_share=0.5)
+    pairs = list(half.pairs())
+    assert len(pairs) == len(list(every.pairs())) == 8
+    assert every.confident().all() and every.manifest["targets"] == 8
+    confident = half.confident()
+    margins = np.array([pair.margin for pair in pairs])
+    assert confident.sum() == half.manifest["targets"] == 4
+    assert margins[confident].min() >= margins[~confident].max()
+    targets = half.targets()
+    assert [targets.names[i] for i in targets.entity] == [
+        pair.entity for pair, chosen in zip(pairs, confident, strict=True) if chosen
+    ]
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_is_a_share(share):
+    with pytest.raises(ValueError, match="expected a share above 0 and up to 1"):
+        AlignmentConfig(confident_share=share)
+
+
 def test_too_many_entities_are_refused(pretrained):
     config = AlignmentConfig(PROPOSALS, max_entities=1, batch_size=1)
     records = [("x", _images(1)[0], NAMES)]

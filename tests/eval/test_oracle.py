@@ -77,6 +77,19 @@ def test_a_pair_is_right_by_name_and_overlap(tmp_path, entity, region, strict, w
     assert oracle_lib.count_correct_pairs(joined) == (strict, with_parts)
 
 
+def test_confident_pairs_are_counted_by_themselves(tmp_path):
+    image = _image(["house", "sand"])
+    with StoreWriter(tmp_path / "pairs", {}) as writer:
+        writer.add(image, np.array([[1, 0], [0, 1]], np.int32))
+        writer.finish(
+            make_targets([(region_vectors(image, 1), "house")], ["house"], _embed(["house"])),
+            np.array([True, False]),
+        )
+    store = PairStore(tmp_path / "pairs")
+    _, accuracy = oracle_lib.write_ceiling(store, ORACLE, _embed, tmp_path / "ceiling")
+    assert accuracy["strict"] == 50.0 and accuracy["confident_strict"] == 100.0
+
+
 def test_the_ceiling_names_every_region_that_overlaps_a_whole_segment(tmp_path):
     store = _store(tmp_path / "pairs", ["house", "sand"], [(2, 0), (0, 1)])
     ceiling, accuracy = oracle_lib.write_ceiling(store, ORACLE, _embed, tmp_path / "ceiling")
@@ -87,7 +100,12 @@ def test_the_ceiling_names_every_region_that_overlaps_a_whole_segment(tmp_path):
     }
     # The door alone is no whole thing, so it takes no part.
     assert named == {0: "grass", 1: "red house", 3: "red house"}
-    assert accuracy == {"strict": 0.0, "with_parts": 50.0}
+    assert accuracy == {
+        "strict": 0.0,
+        "with_parts": 50.0,
+        "confident_strict": 0.0,
+        "confident_with_parts": 50.0,
+    }
     np.testing.assert_array_equal(
         ceiling.arrays()["text"], _embed(["grass", "red house", "red house"])
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from uniovseg_jax.alignment.pairs import match_image
+from uniovseg_jax.alignment.pairs import choose_confident, describe_pair, match_image
 from uniovseg_jax.alignment.regions import AlignmentConfig, Record, generate_regions
 from uniovseg_jax.alignment.store import (
     PairStore,
@@ -77,6 +77,7 @@ def build_pairs(
         return store
     encoder = TextEncoder(pretrained, config.templates)
     rows: list[tuple[dict[str, np.ndarray], str]] = []
+    margins: list[float] = []
     with StoreWriter(directory, settings) as writer:
         images = generate_regions(pretrained, records, config, encoder)
         for image in tqdm.tqdm(images, "pairs", total, disable=not progress, mininterval=1.0):
@@ -84,8 +85,12 @@ def build_pairs(
             writer.add(image, pairs)
             for region, entity in pairs.tolist():
                 rows.append((region_vectors(image, region), image.entities[entity]))
+                margins.append(describe_pair(image, region, entity).margin)
         if not rows:
             raise ValueError("No image gave a pair: no mask was kept or no entity was found.")
+        confident = choose_confident(np.array(margins), config.confident_share)
+        rows = [row for row, chosen in zip(rows, confident, strict=True) if chosen]
         names = sorted({name for _, name in rows})
-        writer.finish(make_targets(rows, names, encoder.embed(names)))
+        targets = make_targets(rows, names, encoder.embed(names))
+        writer.finish(targets, confident)
     return PairStore(directory)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from uniovseg_jax.matching import match_one_to_one
 
@@ -74,6 +74,22 @@ def match_image(image: ImageRegions) -> Int[np.ndarray, "p 2"]:
     regions, entities = match_one_to_one(image.costs.mean(axis=0))
     order = np.argsort(entities)
     return np.stack([regions[order], entities[order]], axis=1).astype(np.int32)
+
+
+def choose_confident(margins: Float[np.ndarray, " p"], share: float) -> Bool[np.ndarray, " p"]:
+    """Tells which pairs to trust: the share with the largest margins, at least one.
+
+    A pair with an alternative that costs almost the same is a guess; the paper trains on "confident
+    pairs" and states no rule. Equal margins are taken in their order.
+
+    Args:
+      margins: Of all pairs, see `Pair.margin`.
+      share: How many to keep, above 0 and up to 1.
+    """
+    chosen = np.zeros(len(margins), bool)
+    count = max(1, round(share * len(margins)))
+    chosen[np.argsort(-margins, kind="stable")[:count]] = True
+    return chosen
 
 
 def describe_pair(image: ImageRegions, region: int, entity: int) -> Pair:

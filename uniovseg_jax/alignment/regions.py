@@ -30,6 +30,8 @@ class AlignmentConfig:
       max_entities: Entities per image; arrays are padded to this number.
       cost: `cosine` takes 1 - cosine (the paper's equations 6 and 7); `prob` takes 1 - softmax of
         the scaled cosines over the image's entities (the authors' training source).
+      confident_share: Share of all pairs that is trained on, those with the largest margins; see
+        `pairs.choose_confident`. 1 keeps all.
       templates: Prompts around an entity, a key of `text_encoder.TEMPLATES`.
       batch_size: Images per call of the device.
     """
@@ -38,8 +40,16 @@ class AlignmentConfig:
     max_masks: int = 100
     max_entities: int = 16
     cost: Literal["cosine", "prob"] = "cosine"
+    confident_share: float = 1.0
     templates: str = "vild14"
     batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if the share is not in (0, 1]."""
+        if not 0 < self.confident_share <= 1:
+            raise ValueError(
+                f"confident_share is {self.confident_share}; expected a share above 0 and up to 1."
+            )
 
 
 CostsAndVectors = tuple[Float[Array, "b s n e"], dict[str, Float[Array, "b n _"]]]

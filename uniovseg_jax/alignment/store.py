@@ -2,7 +2,8 @@
 
     manifest.json     settings, counts, format
     shard-00000.npz   regions, costs, pooled vectors and pairs of some images
-    targets.npz       what the `pooled` adapter trains on: vectors, target embeddings, entity ids
+    targets.npz       what the `pooled` adapter trains on: vectors, target embeddings, entity ids;
+                      and which of the pairs it was made of
 
 A directory gets its name when it is complete; until then its files lie in a sibling directory.
 """
@@ -17,11 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from uniovseg_jax.alignment.pairs import ImageRegions, Pair, describe_pair
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
 _TARGETS = "targets.npz"
 _IMAGES_PER_SHARD = 256
@@ -84,12 +85,19 @@ class StoreWriter:
         if len(self._waiting) == _IMAGES_PER_SHARD:
             self._write_shard()
 
-    def finish(self, targets: Targets) -> None:
-        """Writes what is left and lets the directory take its name."""
+    def finish(self, targets: Targets, confident: Bool[np.ndarray, " p"] | None = None) -> None:
+        """Writes what is left and lets the directory take its name.
+
+        Args:
+          targets: What the adapter trains on.
+          confident: Which of the added pairs the targets were made of; None for all.
+        """
         if self._waiting:
             self._write_shard()
+        if confident is None:
+            confident = np.ones(self._counts["pairs"], bool)
         arrays: dict[str, Any] = {f"pooled/{k}": v for k, v in targets.pooled.items()}
-        arrays |= {"entity": targets.entity, "text": targets.text}
+        arrays |= {"entity": targets.entity, "text": targets.text, "confident": confident}
         np.savez(self._partial / _TARGETS, names=np.array(targets.names, np.str_), **arrays)
         manifest = {
             "format": FORMAT,
@@ -167,6 +175,11 @@ class PairStore:
     def arrays(self) -> dict[str, Any]:
         """Returns the training arrays `pooled`, `text` and `entity`, one row per target."""
         return self.targets().arrays()
+
+    def confident(self) -> Bool[np.ndarray, " p"]:
+        """Tells which of the pairs, in the order of `images`, the targets were made of."""
+        with np.load(self.directory / _TARGETS) as file:
+            return file["confident"]
 
     def images(self) -> Iterator[tuple[ImageRegions, Int[np.ndarray, "p 2"]]]:
         """Iterates over images with their (region, entity) pairs, shard by shard."""

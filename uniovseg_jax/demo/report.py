@@ -235,7 +235,9 @@ def _pairs(report: Mapping[str, Any], pictures: Pictures) -> list[str]:
             f"{pairs['counts']['regions']} proposals and {pairs['counts']['entities']} entities "
             f"gave {pairs['counts']['pairs']} pairs. By the true names, which training never "
             f"sees, {_number(accuracy['strict'])} % of them are right, "
-            f"{_number(accuracy['with_parts'])} % with parts of the right thing counted. The cost "
+            f"{_number(accuracy['with_parts'])} % with parts of the right thing counted. The "
+            f"{pairs['confident']} pairs with the largest margin to the next best are trained on: "
+            f"{_number(accuracy['confident_strict'])} % of them are right. The cost "
             f"is the mean over image sides {', '.join(map(str, pairs['align_scales']))}. The "
             "pairs shown are spread evenly from the cheapest to the dearest."
         ),

@@ -108,7 +108,7 @@ def run_demo(options: DemoOptions, get_config: GetConfig) -> dict[str, Any]:
     settings = SegmenterConfig(proposals=_proposals(options.tiny))
     with clock.part("match masks with the entities of captions"):
         captioned = tinyscenes.load_source(world, "image_text", "train")
-        pairs = _match(base, captioned, options, settings)
+        pairs = _match(base, captioned, options, settings, get_config("stage2"))
         oracle = tinyscenes.load_oracle(world)
         embed = TextEncoder(base, settings.templates).embed
         ceiling, accuracy = write_ceiling(pairs, oracle, embed, options.work / "ceiling")
@@ -138,6 +138,7 @@ def run_demo(options: DemoOptions, get_config: GetConfig) -> dict[str, Any]:
         "clip": {"retrieval": retrieval},
         "pairs": {
             "counts": pairs.manifest["counts"],
+            "confident": pairs.manifest["targets"],
             "ceiling_targets": ceiling.manifest["targets"],
             "align_scales": pairs.settings["align_scales"],
             "matching_accuracy": accuracy,
@@ -199,12 +200,21 @@ def _train(
 
 
 def _match(
-    base: Pretrained, captioned: Any, options: DemoOptions, settings: SegmenterConfig
+    base: Pretrained,
+    captioned: Any,
+    options: DemoOptions,
+    settings: SegmenterConfig,
+    config: Any,
 ) -> PairStore:
     return build_pairs(
         base,
-        caption_records(captioned, "refined"),
-        AlignmentConfig(proposals=settings.proposals, templates=settings.templates),
+        caption_records(captioned, config.data.caption),
+        AlignmentConfig(
+            proposals=settings.proposals,
+            cost=config.data.cost,
+            confident_share=config.data.confident_share,
+            templates=settings.templates,
+        ),
         options.work / "pairs",
         source={"world": options.seed, "part": "image_text", "num_images": len(captioned)},
         total=len(captioned),

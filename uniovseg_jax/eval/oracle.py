@@ -102,21 +102,22 @@ def write_ceiling(
       directory: Where the ceiling's store goes; it holds targets and no images.
 
     Returns:
-      The ceiling's store, and in percent of the pairs `strict` and `with_parts`; see
-      `count_correct_pairs`.
+      The ceiling's store, and in percent of the pairs `strict` and `with_parts` (see
+      `count_correct_pairs`), and `confident_strict` and `confident_with_parts` in percent of those
+      that are trained on.
 
     Raises:
       ValueError: If no region overlaps any true segment.
     """
     rows: list[tuple[dict[str, np.ndarray], str]] = []
-    total = strict = with_parts = 0
+    confident, done = store.confident(), 0
+    counts = {"": np.zeros(3, int), "confident_": np.zeros(3, int)}
     for joined in join_oracle(store, oracle):
-        counts = count_correct_pairs(joined)
-        total, strict, with_parts = (
-            total + len(joined.pairs),
-            strict + counts[0],
-            with_parts + counts[1],
-        )
+        chosen = confident[done : done + len(joined.pairs)]
+        done += len(joined.pairs)
+        for kind, some in (("", joined.pairs), ("confident_", joined.pairs[chosen])):
+            correct = count_correct_pairs(dataclasses.replace(joined, pairs=some))
+            counts[kind] += (len(some), *correct)
         whole = [i for i, segment in enumerate(joined.segments) if segment["level"] != "part"]
         if not whole:
             continue
@@ -129,5 +130,9 @@ def write_ceiling(
     names = sorted({name for _, name in rows})
     with StoreWriter(directory, {"kind": "paired", "of": store.settings}) as writer:
         writer.finish(make_targets(rows, names, embed(names)))
-    share = 100.0 / max(total, 1)
-    return PairStore(directory), {"strict": share * strict, "with_parts": share * with_parts}
+    accuracy = {
+        f"{kind}{name}": 100.0 * float(correct) / max(int(total), 1)
+        for kind, (total, *both) in counts.items()
+        for name, correct in zip(("strict", "with_parts"), both, strict=True)
+    }
+    return PairStore(directory), accuracy

@@ -218,7 +218,9 @@ def _make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Ph
         pairs = build.build_pairs(
             Pretrained(model, model_config, variables, tokenizer, parts, {}),
             build.caption_records(source, config.data.caption),
-            regions.AlignmentConfig(cost=config.data.cost),
+            regions.AlignmentConfig(
+                cost=config.data.cost, confident_share=config.data.confident_share
+            ),
             workdir / "pairs",
             source={"data": str(data_dir), "caption": config.data.caption},
             total=len(source),
