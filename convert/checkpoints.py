@@ -6,10 +6,12 @@ hole, so that nothing in the file is executed. safetensors files are read withou
 
 import os
 import pathlib
+import pickle
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes  # noqa: F401 (makes bfloat16 known to NumPy)
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -42,7 +44,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     file = pathlib.Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; expected a checkpoint.")
-    if file.suffix == ".safetensors":
+    with file.open("rb") as opened:
+        start = opened.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{file} is a pointer of Git LFS; expected the file that it stands for.")
+    # By content too: hubs give safetensors files other names.
+    if file.suffix == ".safetensors" or start[8:10] == b'{"':
         state = _read_safetensors(file)
     else:
         state = _read_pickle(file)
@@ -82,10 +89,16 @@ def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, np.ndarra
 def _read_safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(str(file), framework="np") as opened:
+            dtypes = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+            odd = [
+                name for name, dtype in dtypes.items() if dtype[0] in "FC" and dtype not in _FLOATS
+            ]
+            if odd:
+                raise ValueError(f"{odd[0]} is {dtypes[odd[0]]}; expected 16, 32 or 64 bit floats")
             return {
                 name: np.asarray(opened.get_tensor(name)).astype(np.float32, copy=False)
-                for name in opened.keys()  # noqa: SIM118 (no mapping)
-                if opened.get_slice(name).get_dtype() in _FLOATS
+                for name, dtype in dtypes.items()
+                if dtype in _FLOATS
             }
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{file} is no readable safetensors file: {_one_line(error)}") from error
@@ -95,23 +108,44 @@ def _read_pickle(file: pathlib.Path) -> dict[str, np.ndarray]:
     torch = _import_torch(file)
     try:
         content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-    except Exception as error:  # Whatever a damaged or hostile file makes torch raise.
+    except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{file} cannot be loaded safely, and nothing of it was run: {_first_line(error)}"
+            f"{file} cannot be loaded safely, and nothing of it was run: {_reason(error)}."
+        ) from error
+    except Exception as error:  # Whatever a damaged file makes torch raise.
+        raise ValueError(
+            f"{file} is damaged or no file of torch.save: {type(error).__name__}."
         ) from error
     for nest in _NESTS:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             content = content[nest]
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise ValueError(
             f"{file} holds a {type(content).__name__}; expected a state dict, or a dict with one "
             f"under {' or '.join(_NESTS)}."
         )
+    tensors = {k: v.detach() for k, v in content.items() if isinstance(v, torch.Tensor)}
+    _check_tensors(torch, tensors, file)
     return {
         name: tensor.to(torch.float32).numpy()
-        for name, tensor in content.items()
-        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point()
     }
+
+
+def _check_tensors(torch: Any, tensors: Mapping[str, Any], file: pathlib.Path) -> None:
+    """Refuses what is no plain array, and what would grow far beyond the file."""
+    floats = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            kind = f"{tensor.layout} on {tensor.device}"
+            raise ValueError(f"{file}: {name} is a tensor of {kind}; expected a plain array.")
+        if tensor.dtype not in floats and (tensor.is_floating_point() or tensor.is_complex()):
+            raise ValueError(f"{file}: {name} is {tensor.dtype}; expected 16, 32 or 64 bit floats.")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(
+                f"{file}: {name} claims {tensor.numel()} numbers, but the file holds fewer."
+            )
 
 
 def _import_torch(file: pathlib.Path) -> Any:
@@ -141,6 +175,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") + "."
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+def _reason(error: BaseException) -> str:
+    """Returns what the file asks for; torch's own advice, to load it unsafely, is left out."""
+    found = re.search(r"(?:GLOBAL|global|class|function) ([\w.]+\.[\w.]+)", str(error))
+    return f"it asks for {found[1]}" if found else "it holds more than tensors, or is damaged"

@@ -8,6 +8,7 @@ r"""Turns a released Uni-OVSeg stage-1 checkpoint into a model directory, and ba
 Exit code: 0; 1 if --verify or --fixture found the two apart; 2 if nothing could be done.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -74,7 +75,8 @@ def _to_torch() -> int:
         raise ValueError(f"{FLAGS.model} holds no masks; expected a model with that part.")
     rules = UNIOVSEG_RULES if "clip" in model.parts else MASK_RULES
     flat = flatten_variables(model.variables)
-    # The published layout has no place for an adapter.
+    if "adapter" in model.parts:
+        print("The published layout has no place for the adapter: it is left out.")
     flat = {path: x for path, x in flat.items() if not path.startswith("params/adapter/")}
     return write_published(FLAGS.output, flat, rules, "the released")
 
@@ -82,23 +84,33 @@ def _to_torch() -> int:
 def _convert() -> int:
     from convert import openclip, uniovseg
     from convert.checkpoints import read_checkpoint
+    from convert.openclip_torch import import_open_clip
     from convert.script import report_parity
     from convert.verification import Verification, parse_sizes
     from convert.verify_uniovseg import verify_uniovseg
-    from uniovseg_jax.weights.store import load_pretrained, save_pretrained
+    from uniovseg_jax.weights.store import (
+        check_replaceable,
+        flatten_variables,
+        load_pretrained,
+        save_pretrained,
+    )
 
     name = os.path.basename(FLAGS.checkpoint)
     check = None
     if FLAGS.verify:
         check = Verification(name, parse_sizes(FLAGS.sizes), FLAGS.image)
-    converted = uniovseg.convert_state(read_checkpoint(FLAGS.checkpoint), FLAGS.input_norm)
+    output = pathlib.Path(FLAGS.output)
+    check_replaceable(output)
+    state = read_checkpoint(FLAGS.checkpoint)
+    if FLAGS.verify and uniovseg.clip_state(state):
+        import_open_clip()  # What is quickly wrong is found before anything is done.
+    converted = uniovseg.convert_state(state, FLAGS.input_norm)
     tokenizer = None
     if FLAGS.clip:
         clip = load_pretrained(FLAGS.clip)
         converted, tokenizer = uniovseg.with_clip(converted, clip), clip.tokenizer
     elif "clip" in converted.parts:
         tokenizer = openclip.clip_tokenizer(FLAGS.merges, converted.config.clip)
-    output = pathlib.Path(FLAGS.output)
     metadata = {"source": name, "counts": {k: list(v) for k, v in converted.counts.items()}}
     save_pretrained(
         output,
@@ -114,10 +126,15 @@ def _convert() -> int:
     print(f"Written: {output}, parts {', '.join(converted.parts)}")
     parity = None
     if check is not None:
-        parity = verify_uniovseg(converted, check)
+        # What was stored, as a user will read it.
+        stored = flatten_variables(load_pretrained(output).variables)
+        converted = dataclasses.replace(converted, flat=stored)
+        parity = verify_uniovseg(converted, check, state, tokenizer)
         parity.write(output)
     return report_parity(parity)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    from convert.script import parse_flags
+
+    app.run(main, flags_parser=parse_flags)

@@ -15,6 +15,12 @@ from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 
 # Float32 on both sides.
 BOUND = 1e-4
+_LARGEST = 2**30
+_INPUTS = {
+    **{f"in/res{level}": 4 for level in (2, 3, 4, 5)},
+    "in/points_xyxy": 3,
+    "in/boxes_xyxy": 3,
+}
 _LEVELS = ("res2", "res3", "res4", "res5")
 
 
@@ -29,6 +35,10 @@ def read_fixture(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; expected a fixture (.npz).")
     try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > _LARGEST:
+            raise ValueError(f"its arrays would take {size} bytes, expected up to {_LARGEST}.")
         with np.load(file, allow_pickle=False) as opened:
             arrays = dict(opened)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
@@ -36,6 +46,9 @@ def read_fixture(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     for kind in ("state/", "in/", "out/"):
         if not any(name.startswith(kind) for name in arrays):
             raise ValueError(f"{file} holds nothing under {kind}; expected state/*, in/*, out/*.")
+    for name, rank in _INPUTS.items():
+        if name not in arrays or arrays[name].ndim != rank:
+            raise ValueError(f"{file}: expected an array {name} of {rank} axes.")
     return arrays
 
 

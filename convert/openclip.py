@@ -2,22 +2,28 @@
 
 import os
 import pathlib
-from typing import Literal
+import zlib
+from collections.abc import Sequence
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 from flax import traverse_util
 
 from convert.checkpoints import read_checkpoint
-from convert.openclip_models import open_clip_folder
+from convert.openclip_models import config_from_state, open_clip_folder
 from convert.openclip_rules import OPENCLIP_RULES
+from convert.openclip_torch import import_open_clip
 from convert.parity import Parity
 from convert.verification import Verification
 from uniovseg_jax.models.presets import ClipConfig, UniOVSegConfig
 from uniovseg_jax.models.tokenizer import Tokenizer
 from uniovseg_jax.models.uniovseg import abstract_variables
 from uniovseg_jax.weights.engine import convert
-from uniovseg_jax.weights.store import flatten_variables, save_pretrained
+from uniovseg_jax.weights.store import (
+    check_replaceable,
+    flatten_variables,
+    load_pretrained,
+    save_pretrained,
+)
 
 _HUB_WEIGHTS = (
     "open_clip_model.safetensors",
@@ -50,10 +56,15 @@ def convert_openclip(
 
     Raises:
       FileNotFoundError: If there is no such file.
-      ValueError: If the file is damaged, or its tensors do not fit the sizes; all of
-        it at once.
+      ImportError: If OpenCLIP is missing and needed.
+      ValueError: If the file is damaged, its tensors do not fit the sizes (all of them at once), or
+        the output holds something else.
     """
+    check_replaceable(output)
+    if verify is not None:
+        import_open_clip()  # What is quickly wrong is found before anything is read.
     state = read_checkpoint(checkpoint)
+    _compare_sizes(config_from_state(state), config)
     model = UniOVSegConfig(clip=config)
     expected = flatten_variables(abstract_variables(model, ("clip",)))
     flat = convert(state, OPENCLIP_RULES, expected)
@@ -64,11 +75,28 @@ def convert_openclip(
         return None
     from convert.verify_openclip import verify_openclip
 
-    # Once, not at every call.
-    variables = jax.tree.map(jnp.asarray, variables)
-    parity = verify_openclip(config, variables, tokenizer, state, verify)
+    del flat, variables
+    # What was stored, as a user will read it.
+    parity = verify_openclip(config, load_pretrained(output).variables, tokenizer, state, verify)
     parity.write(output)
     return parity
+
+
+def _compare_sizes(found: ClipConfig, expected: ClipConfig) -> None:
+    """Tells another model in one sentence, before hundreds of tensors do not fit."""
+    sizes = (
+        "depths", "widths", "embed_dim", "head", "text_width", "text_layers", "vocab_size",
+        "context_length",
+    )  # fmt: skip
+    other = [
+        f"{name} {getattr(found, name)}, expected {getattr(expected, name)}"
+        for name in sizes
+        if getattr(found, name) != getattr(expected, name)
+    ]
+    if other:
+        raise ValueError(
+            f"The checkpoint is another model than the one that was named: {'; '.join(other)}."
+        )
 
 
 def download(repository: str) -> tuple[str, str]:
@@ -85,17 +113,21 @@ def download(repository: str) -> tuple[str, str]:
             "A hub name needs huggingface_hub; install it, or download the file and name it."
         ) from error
 
-    def fetch(name: str) -> str:
-        return huggingface_hub.hf_hub_download(repository, name)
+    # The small file first: without it the large one is of no use.
+    config = _fetch(huggingface_hub, repository, (_HUB_CONFIG,))
+    return _fetch(huggingface_hub, repository, _HUB_WEIGHTS), config
 
+
+def _fetch(hub: Any, repository: str, names: Sequence[str]) -> str:
+    """Returns the first of these files that the repository has."""
     problems: list[str] = []
-    for name in _HUB_WEIGHTS:
+    for name in names:
         try:
-            return fetch(name), fetch(_HUB_CONFIG)
+            return hub.hf_hub_download(repository, name)
         except Exception as error:  # The library has dozens of its own and its transport's.
             problems.append(f"{name}: {type(error).__name__}")
     raise ValueError(
-        f"The hub gave no weights of {repository} ({', '.join(problems)}); expected a reachable "
+        f"The hub gave no file of {repository} ({', '.join(problems)}); expected a reachable "
         "repository with OpenCLIP files."
     )
 
@@ -118,7 +150,12 @@ def clip_tokenizer(merges: str | None, config: ClipConfig) -> Tokenizer:
         merges = str(folder / "bpe_simple_vocab_16e6.txt.gz")
     if not os.path.isfile(merges):
         raise FileNotFoundError(f"{merges}: no such file; expected bpe_simple_vocab_16e6.txt.gz.")
-    tokenizer = Tokenizer.from_clip_merges(merges, config.context_length)
+    try:
+        tokenizer = Tokenizer.from_clip_merges(merges, config.context_length)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ValueError(
+            f"{merges} is no bpe_simple_vocab_16e6.txt.gz of CLIP: {error or type(error).__name__}."
+        ) from error
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
             f"The model has {config.vocab_size} token ids, CLIP's vocabulary "

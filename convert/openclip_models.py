@@ -94,65 +94,84 @@ def config_from_json(path: str | os.PathLike[str]) -> ClipConfig:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; expected an OpenCLIP model JSON.")
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        preprocess = document.get("preprocess_cfg") or {}
-        model = document.get("model_cfg", document)
-        vision, text = model["vision_cfg"], model["text_cfg"]
-        trunk = vision["timm_model_name"]
+        return _read_json(json.loads(file.read_text(encoding="utf-8")))
+    except _OtherModelError as error:
+        raise ValueError(f"{file}: {error}") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{file} is no OpenCLIP model JSON with embed_dim, vision_cfg.timm_model_name and "
             f"text_cfg: {type(error).__name__}: {error}."
         ) from error
+
+
+class _OtherModelError(Exception):
+    """A model JSON of something that is no plain ConvNeXt CLIP."""
+
+
+def _read_json(document: Any) -> ClipConfig:
+    preprocess = document.get("preprocess_cfg") or {}
+    model = document.get("model_cfg", document)
+    vision, text = model["vision_cfg"], model["text_cfg"]
+    trunk = vision["timm_model_name"]
     if trunk not in _TRUNKS:
-        raise ValueError(
-            f"{file}: timm_model_name is {trunk!r}; expected one of {', '.join(_TRUNKS)}."
+        raise _OtherModelError(
+            f"timm_model_name is {trunk!r}; expected one of {', '.join(_TRUNKS)}."
         )
-    _check_fixed(vision, _VISION_FIXED, f"{file}: vision_cfg")
-    _check_fixed(text, _TEXT_FIXED, f"{file}: text_cfg")
+    _check_fixed(vision, _VISION_FIXED, "vision_cfg")
+    _check_fixed(text, _TEXT_FIXED, "text_cfg")
     if model.get("quick_gelu"):
-        raise ValueError(f"{file}: quick_gelu is set; expected the exact GELU.")
+        raise _OtherModelError("quick_gelu is set; expected the exact GELU.")
     head = vision.get("timm_proj", "linear")
     if head not in ("mlp", "linear"):
-        raise ValueError(f"{file}: timm_proj is {head!r}; expected mlp or linear.")
+        raise _OtherModelError(f"timm_proj is {head!r}; expected mlp or linear.")
     depths, widths, eps = _TRUNKS[trunk]
     default = ClipConfig()
     return ClipConfig(
         depths=depths,
         widths=widths,
         norm_eps=eps,
-        embed_dim=int(model["embed_dim"]),
+        embed_dim=_size(model, "embed_dim"),
         head=head,
-        text_width=int(text.get("width", 512)),
-        text_heads=int(text.get("heads", 8)),
-        text_layers=int(text.get("layers", 12)),
-        image_size=_one_side(vision.get("image_size", 224), file),
-        vocab_size=int(text.get("vocab_size", default.vocab_size)),
-        context_length=int(text.get("context_length", default.context_length)),
-        image_mean=_times_255(preprocess.get("mean"), default.image_mean, file),
-        image_std=_times_255(preprocess.get("std"), default.image_std, file),
+        text_width=_size(text, "width", 512),
+        text_heads=_size(text, "heads", 8),
+        text_layers=_size(text, "layers", 12),
+        image_size=_one_side(vision),
+        vocab_size=_size(text, "vocab_size", default.vocab_size),
+        context_length=_size(text, "context_length", default.context_length),
+        image_mean=_times_255(preprocess.get("mean"), default.image_mean),
+        image_std=_times_255(preprocess.get("std"), default.image_std),
     )
 
 
-def _check_fixed(values: dict[str, Any], allowed: dict[str, tuple[Any, ...]], where: str) -> None:
+def _check_fixed(values: Mapping[str, Any], allowed: Mapping[str, Any], where: str) -> None:
     for key, choices in allowed.items():
         if values.get(key) not in choices:
-            raise ValueError(f"{where}.{key} is {values[key]!r}; expected {choices[0]!r}.")
+            raise _OtherModelError(f"{where}.{key} is {values[key]!r}; expected {choices[0]!r}.")
 
 
-def _one_side(size: Any, file: pathlib.Path) -> int:
-    sides = set(size) if isinstance(size, list) else {size}
-    if len(sides) != 1:
-        raise ValueError(f"{file}: image_size is {size}; expected a square.")
-    return int(sides.pop())
+def _size(values: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """Returns a positive whole number; without a default it has to be there."""
+    value = values.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise _OtherModelError(f"{key} is {value!r}; expected a positive whole number.")
+    return value
 
 
-def _times_255(values: Any, default: tuple[float, ...], file: pathlib.Path) -> tuple[float, ...]:
+def _one_side(vision: Mapping[str, Any]) -> int:
+    size = vision.get("image_size", 224)
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        size = size[0]
+    if isinstance(size, list):
+        raise _OtherModelError(f"image_size is {size}; expected a square.")
+    return _size({"image_size": size}, "image_size")
+
+
+def _times_255(values: Any, default: tuple[float, ...]) -> tuple[float, ...]:
     """OpenCLIP normalises images of 0..1, our towers those of 0..255."""
     if values is None:
         return default
     if not isinstance(values, list) or len(values) != 3:
-        raise ValueError(f"{file}: preprocess_cfg: expected three values, got {values!r}.")
+        raise _OtherModelError(f"preprocess_cfg: expected three values, got {values!r}.")
     # The published constants exactly, where they are meant.
     if all(abs(255 * v - d) < 1e-4 for v, d in zip(values, default, strict=True)):
         return default
@@ -161,7 +180,8 @@ def _times_255(values: Any, default: tuple[float, ...], file: pathlib.Path) -> t
 
 def has_conv_mlp(config: ClipConfig) -> bool:
     """Tells whether timm publishes the dense layers of this trunk as 1x1 convolutions."""
-    return any(_TRUNKS[name][:2] == (config.depths, config.widths) for name in _CONV_MLPS)
+    sizes = (tuple(config.depths), tuple(config.widths))
+    return any(_TRUNKS[name][:2] == sizes for name in _CONV_MLPS)
 
 
 def trunk_name(config: ClipConfig) -> str:
@@ -176,6 +196,25 @@ def trunk_name(config: ClipConfig) -> str:
     raise ValueError(f"timm has no ConvNeXt of depths {config.depths} and widths {config.widths}.")
 
 
+def shape_of(state: Mapping[str, np.ndarray], name: str, rank: int, kind: str) -> tuple[int, ...]:
+    """Returns the shape of a tensor that tells a size.
+
+    Raises:
+      ValueError: If it is missing, or has no `rank` axes with something in them.
+    """
+    if name not in state:
+        raise ValueError(f"This is no {kind}: {name} is missing.")
+    found = state[name].shape
+    if len(found) != rank or 0 in found:
+        raise ValueError(f"This is no {kind}: {name} has shape {found}, expected {rank} axes.")
+    return found
+
+
+def count_layers(state: Mapping[str, np.ndarray], name: str) -> int:
+    """Returns how many layers there are, from 0 on; `{}` in the name stands for the number."""
+    return next(i for i in itertools.count() if name.format(i) not in state)
+
+
 def config_from_state(state: Mapping[str, np.ndarray]) -> ClipConfig:
     """Reads the sizes of a CLIP from its published tensors; heads are 64 channels wide.
 
@@ -183,29 +222,23 @@ def config_from_state(state: Mapping[str, np.ndarray]) -> ClipConfig:
       ValueError: If a tensor that tells a size is missing.
     """
 
-    def shape(name: str) -> tuple[int, ...]:
-        if name not in state:
-            raise ValueError(f"This is no ConvNeXt CLIP of OpenCLIP: {name} is missing.")
-        return state[name].shape
+    def shape(name: str, rank: int) -> tuple[int, ...]:
+        return shape_of(state, name, rank, "ConvNeXt CLIP of OpenCLIP")
 
     stage = "visual.trunk.stages.{}.blocks.{}.gamma"
-    depths = []
-    for s in range(4):
-        shape(stage.format(s, 0))
-        depths.append(next(b for b in itertools.count() if stage.format(s, b) not in state))
-    widths = tuple(shape(stage.format(s, 0))[0] for s in range(4))
+    widths = tuple(shape(stage.format(s, 0), 1)[0] for s in range(4))
+    depths = [count_layers(state, stage.format(s, "{}")) for s in range(4)]
     eps = next((eps for d, w, eps in _TRUNKS.values() if (d, w) == (tuple(depths), widths)), 1e-6)
-    context, text_width = shape("positional_embedding")
-    layer = "transformer.resblocks.{}.ln_1.weight"
+    context, text_width = shape("positional_embedding", 2)
     return ClipConfig(
         depths=tuple(depths),
         widths=widths,
         norm_eps=eps,
-        embed_dim=shape("text_projection")[1],
+        embed_dim=shape("text_projection", 2)[1],
         head="mlp" if "visual.head.mlp.fc1.weight" in state else "linear",
         text_width=text_width,
         text_heads=max(1, text_width // 64),
-        text_layers=next(i for i in itertools.count() if layer.format(i) not in state),
-        vocab_size=shape("token_embedding.weight")[0],
+        text_layers=count_layers(state, "transformer.resblocks.{}.ln_1.weight"),
+        vocab_size=shape("token_embedding.weight", 2)[0],
         context_length=context,
     )

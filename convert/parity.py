@@ -1,13 +1,17 @@
 """Says how far two computations of the same model are apart: `parity.json` and `parity.md`."""
 
 import dataclasses
+import functools
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+
+from uniovseg_jax.files import write_whole
 
 # What is compared.
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -111,8 +115,10 @@ class Parity:
             },
             "notes": dict(self.notes),
         }
-        (directory / "parity.json").write_text(json.dumps(document, indent=2) + "\n")
-        (directory / "parity.md").write_text(self._markdown())
+        as_json = json.dumps(_without_infinities(document), indent=2, allow_nan=False) + "\n"
+        markdown = self._markdown()
+        for name, content in (("parity.json", as_json), ("parity.md", markdown)):
+            write_whole(directory / name, functools.partial(_write_text, content))
 
     def _markdown(self) -> str:
         lines = [
@@ -148,13 +154,15 @@ class Parity:
 
 
 def measure(found: np.ndarray, reference: np.ndarray) -> Error:
-    """Measures the difference of two arrays of one shape.
+    """Measures the difference of two arrays of one shape; infinite where one is not finite.
 
     Raises:
       ValueError: If the shapes differ.
     """
     if found.shape != reference.shape:
         raise ValueError(f"Shapes {found.shape} and {reference.shape} cannot be compared.")
+    if not (np.isfinite(found).all() and np.isfinite(reference).all()):
+        return Error(np.inf, np.inf, np.inf, np.inf)
     difference = np.abs(np.asarray(found, np.float32) - np.asarray(reference, np.float32)).ravel()
     rank = min(difference.size - 1, int(np.ceil(0.999 * difference.size)) - 1)
     return Error(
@@ -185,6 +193,19 @@ class ErrorTable:
             place: {dtype: merge_worst(errors) for dtype, errors in dtypes.items()}
             for place, dtypes in self._errors.items()
         }
+
+
+def _write_text(content: str, path: pathlib.Path) -> None:
+    path.write_text(content, encoding="utf-8")
+
+
+def _without_infinities(value: Any) -> Any:
+    """JSON has no infinity: the word stands for it."""
+    if isinstance(value, dict):
+        return {key: _without_infinities(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_infinities(item) for item in value]
+    return "infinite" if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def merge_worst(errors: Sequence[Error]) -> Error:

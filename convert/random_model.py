@@ -45,4 +45,6 @@ def _work() -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    from convert.script import parse_flags
+
+    app.run(main, flags_parser=parse_flags)

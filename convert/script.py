@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from absl import app, logging
+from absl import app, flags, logging
 
 from convert.checkpoints import write_checkpoint
 from convert.parity import Parity
 from uniovseg_jax.weights.engine import invert
 from uniovseg_jax.weights.rules import Rule
+
+_START = time.monotonic()
 
 
 def run_script(argv: Sequence[str], work: Callable[[], int]) -> None:
@@ -19,18 +21,21 @@ def run_script(argv: Sequence[str], work: Callable[[], int]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     logging.set_verbosity(logging.WARNING)
-    start = time.monotonic()
     try:
         code = work()
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    else:
-        # Linux counts in KiB, macOS in bytes.
-        unit = 2**30 if sys.platform == "darwin" else 2**20
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-        print(f"Took {time.monotonic() - start:.0f} s and at most {peak:.1f} GiB.", file=sys.stderr)
     sys.exit(code)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses flags; a wrong one is one sentence and exit code 2."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def write_published(
@@ -44,7 +49,11 @@ def write_published(
 
 
 def report_parity(parity: Parity | None) -> int:
-    """Prints how a comparison ended, if there was one; returns the exit code."""
+    """Prints time, memory and how a comparison ended, if there was one; returns the exit code."""
+    # Linux counts in KiB, macOS in bytes.
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    print(f"Took {time.monotonic() - _START:.0f} s and at most {peak:.1f} GiB.")
     if parity is None:
         return 0
     print(parity.summary())

@@ -1,14 +1,13 @@
 """A published Uni-OVSeg stage-1 state dict to our variables; sizes are read from its tensors."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from flax import traverse_util
 
-from convert.openclip_models import config_from_state
+from convert.openclip_models import config_from_state, count_layers, shape_of
 from convert.uniovseg_rules import (
     CLIP_PREFIX,
     MASK_RULES,
@@ -61,7 +60,7 @@ def convert_state(state: State, input_norm: Literal["ln", "gn"] = "ln") -> Conve
       ValueError: If it is another architecture, or tensors are unused, missing or misshapen; all
         complaints at once.
     """
-    has_clip = any(name.startswith(CLIP_PREFIX) for name in state)
+    has_clip = bool(clip_state(state))
     config = config_of(state, input_norm)
     parts: tuple[Part, ...] = ("clip", "masks") if has_clip else ("masks",)
     rules = UNIOVSEG_RULES if has_clip else MASK_RULES
@@ -92,6 +91,15 @@ def with_clip(converted: Converted, clip: Pretrained) -> Converted:
     )
 
 
+def clip_state(state: State) -> dict[str, np.ndarray]:
+    """Returns the tensors of the CLIP inside, under OpenCLIP's names; none without one."""
+    return {
+        name.removeprefix(CLIP_PREFIX): tensor
+        for name, tensor in state.items()
+        if name.startswith(CLIP_PREFIX)
+    }
+
+
 def config_of(state: State, input_norm: Literal["ln", "gn"] = "ln") -> UniOVSegConfig:
     """Reads the sizes of a model from its published tensors.
 
@@ -99,51 +107,46 @@ def config_of(state: State, input_norm: Literal["ln", "gn"] = "ln") -> UniOVSegC
     of the norms are 32, which no tensor tells.
 
     Raises:
-      ValueError: If a tensor that tells a size is missing: it is another architecture.
+      ValueError: If a tensor that tells a size is missing or of other axes: it is another
+        architecture.
     """
     pixel, predictor = PIXEL_DECODER_PREFIX, PREDICTOR_PREFIX
+    layers = f"{pixel}.transformer.encoder.layers.{{}}.self_attn.sampling_offsets.weight"
     layer = f"{pixel}.transformer.encoder.layers.0"
+    ffn = f"{predictor}.transformer_ffn_layers.{{}}.linear1.weight"
+    masks = f"{predictor}.mask_embed.{{}}.layers.0.weight"
 
-    def shape(name: str) -> tuple[int, ...]:
-        if name not in state:
-            raise ValueError(
-                f"This is no Uni-OVSeg checkpoint: {name} is missing; expected the names of the "
-                "released stage-1 model."
-            )
-        return state[name].shape
+    def shape(name: str, rank: int) -> tuple[int, ...]:
+        return shape_of(state, name, rank, "Uni-OVSeg checkpoint with the released names")
 
-    dim = shape(f"{pixel}.mask_features.weight")[0]
-    offsets = shape(f"{layer}.self_attn.sampling_offsets.weight")[0]
-    if any(name.startswith(CLIP_PREFIX) for name in state):
-        inner = {
-            name.removeprefix(CLIP_PREFIX): tensor
-            for name, tensor in state.items()
-            if name.startswith(CLIP_PREFIX)
-        }
+    dim = shape(f"{pixel}.mask_features.weight", 4)[0]
+    heads, rest = divmod(shape(layers.format(0), 2)[0], _NUM_LEVELS * _NUM_POINTS * 2)
+    if rest or not heads or dim % heads or dim % _NUM_GROUPS:
+        raise ValueError(
+            f"{layers.format(0)} has {state[layers.format(0)].shape[0]} rows for a width of {dim}; "
+            f"expected {_NUM_LEVELS * _NUM_POINTS * 2} per head, and a width that heads and "
+            f"{_NUM_GROUPS} groups divide."
+        )
+    shape(masks.format(1), 2)  # Number 0 is for boxes; points have at least one.
+    if inner := clip_state(state):
         clip = config_from_state(inner)
     else:
         # Only the widths of its maps are known; what it is, --clip tells.
-        levels = [shape(f"{pixel}.input_proj.{i}.0.weight")[1] for i in (2, 1, 0)]
-        widths = (shape(f"{pixel}.adapter_1.weight")[1], *levels)
+        levels = [shape(f"{pixel}.input_proj.{i}.0.weight", 4)[1] for i in (2, 1, 0)]
+        widths = (shape(f"{pixel}.adapter_1.weight", 4)[1], *levels)
         clip = ClipConfig(widths=widths)
     return dataclasses.replace(
         PRESETS["released"],
         clip=clip,
         dim=dim,
-        num_heads=offsets // (_NUM_LEVELS * _NUM_POINTS * 2),
+        num_heads=heads,
         num_groups=_NUM_GROUPS,
-        encoder_layers=_count(state, rf"{re.escape(pixel)}\.transformer\.encoder\.layers\.(\d+)\."),
-        encoder_ffn_dim=shape(f"{layer}.linear1.weight")[0],
-        decoder_layers=_count(state, rf"{re.escape(predictor)}\.transformer_ffn_layers\.(\d+)\."),
-        decoder_ffn_dim=shape(f"{predictor}.transformer_ffn_layers.0.linear1.weight")[0],
+        encoder_layers=count_layers(state, layers),
+        encoder_ffn_dim=shape(f"{layer}.linear1.weight", 2)[0],
+        decoder_layers=count_layers(state, ffn),
+        decoder_ffn_dim=shape(ffn.format(0), 2)[0],
         input_norm=input_norm,
-        quality_head=_count(state, rf"{re.escape(predictor)}\.iou_embed\.(\d+)\.") > 0,
-        masks_per_point=shape(f"{predictor}.prompt_encoder.mask_emb")[1] - 1,
+        quality_head=any(name.startswith(f"{predictor}.iou_embed.") for name in state),
+        masks_per_point=count_layers(state, masks) - 1,
         adapter=None,
     )
-
-
-def _count(state: State, pattern: str) -> int:
-    """Returns one more than the largest number that stands in place of the pattern's group."""
-    found = (re.match(pattern, name) for name in state)
-    return 1 + max((int(match[1]) for match in found if match), default=-1)

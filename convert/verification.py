@@ -26,9 +26,13 @@ class Verification:
     image: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError if a size is not a multiple of 32."""
+        """Raises ValueError if a size is no multiple of 32, or what `read_image` raises."""
         if not self.sizes or any(size <= 0 or size % 32 for size in self.sizes):
-            raise ValueError(f"--sizes is {list(self.sizes)}; expected multiples of 32.")
+            raise ValueError(
+                f"Sides to verify at are {list(self.sizes)}; expected multiples of 32 (--sizes)."
+            )
+        if self.image is not None:
+            read_image(self.image)
 
     def describe(self) -> str:
         """Returns what `verification_images` gives, in words."""

@@ -59,6 +59,16 @@ def test_a_damaged_file_is_made_again(model, tmp_path, content):
     assert TextCache(tmp_path, path.stem).read().keys() == {"ball"}
 
 
+def test_a_flipped_bit_is_not_trusted(tmp_path):
+    cache = TextCache(tmp_path, "x")
+    cache.add({"a": np.float32([0.5, 1])})
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert cache.read() == {}
+
+
 def test_vectors_that_are_not_finite_are_not_trusted(tmp_path):
     cache = TextCache(tmp_path, "x")
     cache.add({"a": np.float32([np.nan, 1])})

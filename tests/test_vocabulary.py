@@ -58,6 +58,16 @@ def test_class_lists_are_read_line_by_line(tmp_path, text):
     assert words.num_foreground == 2
 
 
+def test_placeholders_of_published_lists_are_no_classes(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("0:invalid_class_id\n1:person,child\n2:invalid_class_id\n3:car|van\n")
+    words = read_vocabulary(path)
+    assert [c.names for c in words.categories] == [("person", "child"), ("car", "van")]
+    path.write_text("0:invalid_class_id\n")
+    with pytest.raises(ValueError, match="is empty"):
+        read_vocabulary(path)
+
+
 def test_a_class_list_may_give_one_name_to_two_classes(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_text("1:screen,monitor\n2:screen door,screen\n")

@@ -10,11 +10,15 @@ from typing import Any
 def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
     """Calls `write` with another name in the same folder and then gives the file its own name.
 
-    The other name has the same suffix, by which some writers choose the format.
+    The other name has the same suffix, by which some writers choose the format. The file can be
+    read by everyone who may read new files of this user, whatever the writer prefers.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    temporary.touch()
+    mode = temporary.stat().st_mode & 0o777
     try:
         write(temporary)
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from uniovseg_jax.files import write_whole
 from uniovseg_jax.models.tokenizer import Tokenizer
 from uniovseg_jax.weights.store import params_sha256
 
-_VECTORS, _NAMES = "vectors", "names"
+_VECTORS, _NAMES, _DIGEST = "vectors", "names", "sha256"
 
 
 class TextCache:
@@ -34,21 +34,28 @@ class TextCache:
         """Returns all vectors by name; none where the file is missing or damaged."""
         try:
             with safe_open(str(self._path), framework="np") as file:
-                names = json.loads((file.metadata() or {})[_NAMES])
+                metadata = file.metadata() or {}
                 vectors = file.get_tensor(_VECTORS)
+                if metadata[_DIGEST] != _digest(metadata[_NAMES], vectors):
+                    return {}
+                names = json.loads(metadata[_NAMES])
         except (OSError, SafetensorError, KeyError, ValueError):
             return {}
-        if vectors.ndim != 2 or len(names) != len(vectors) or not np.isfinite(vectors).all():
-            return {}
-        return dict(zip(names, vectors, strict=True))
+        return dict(zip(names, vectors, strict=True)) if np.isfinite(vectors).all() else {}
 
     def add(self, vectors: Mapping[str, Float[np.ndarray, " e"]]) -> None:
         """Writes vectors beside those that are there, in one move."""
         merged = self.read() | dict(vectors)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {_VECTORS: np.stack(list(merged.values()))}
-        metadata = {_NAMES: json.dumps(list(merged))}
+        names = json.dumps(list(merged))
+        metadata = {_NAMES: names, _DIGEST: _digest(names, tensors[_VECTORS])}
         write_whole(self._path, lambda path: save_file(tensors, str(path), metadata))
+
+
+def _digest(names: str, vectors: np.ndarray) -> str:
+    """Tells a file that is as it was written from one with a flipped bit."""
+    return hashlib.sha256(names.encode() + vectors.tobytes()).hexdigest()
 
 
 def text_digest(text_params: Any, tokenizer: Tokenizer, templates: Sequence[str]) -> str:

@@ -12,6 +12,9 @@ from jaxtyping import Int
 # `12:` before the names of a category, as other projects write their class lists.
 _ID = re.compile(r"\s*(\d+)\s*:(.*)")
 
+# What published lists name the ids that are not in use.
+_PLACEHOLDER = "invalid_class_id"
+
 
 @dataclasses.dataclass(frozen=True)
 class Category:
@@ -126,9 +129,10 @@ def read_vocabulary(
 ) -> Vocabulary:
     """Reads a class list with one category per line, as a plain list or as other projects do.
 
-    A line is `name`, `name1,name2` or `id:name1,name2`; the first name is the label. Ids only have
-    to differ: categories keep the order of their lines. Empty lines are skipped, and a name that a
-    category repeats counts once.
+    A line is `name`, `name1,name2` or `id:name1,name2`; the first name is the label, and `|`
+    separates names as well. Ids only have to differ: categories keep the order of their lines.
+    Empty lines are skipped, and so is `invalid_class_id`, which published lists write for ids that
+    are not in use. A name that a category repeats counts once.
 
     Args:
       path: A text file in UTF-8.
@@ -147,23 +151,25 @@ def read_vocabulary(
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text in UTF-8: {error}.") from error
-    entries, ids = [], []
+    entries, ids, numbered = [], [], 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         match = _ID.fullmatch(line)
-        names = [" ".join(name.split()) for name in (match[2] if match else line).split(",")]
+        names = [" ".join(name.split()) for name in re.split("[,|]", match[2] if match else line)]
         if not all(names):
             raise ValueError(f"{file}, line {number}: an empty name in {line.strip()!r}.")
         first: dict[str, str] = {}
         for name in names:
             first.setdefault(_normalise(name), name)
-        entries.append(tuple(first.values()))
         if match:
             ids.append(int(match[1]))
+        numbered += 1
+        if list(first) != [_PLACEHOLDER]:
+            entries.append(tuple(first.values()))
     if not entries:
         raise ValueError(f"{file} is empty; expected one category per line.")
-    if ids and (len(ids) != len(entries) or len(set(ids)) != len(ids)):
+    if ids and (len(ids) != numbered or len(set(ids)) != len(ids)):
         raise ValueError(f"{file}: expected an id of its own on every line, or on none.")
     return _assemble(entries, stuff, background)
 

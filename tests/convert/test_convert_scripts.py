@@ -10,12 +10,13 @@ import pytest
 import script_call
 from safetensors.numpy import load_file, save_file
 
-from convert.checkpoints import write_checkpoint
+from convert.checkpoints import read_checkpoint, write_checkpoint
 from convert.openclip_rules import OPENCLIP_RULES
+from convert.random_weights import random_variables
 from convert.uniovseg_rules import MASK_RULES, UNIOVSEG_RULES
 from uniovseg_jax.models.presets import get_preset
 from uniovseg_jax.models.tokenizer import train_tokenizer
-from uniovseg_jax.models.uniovseg import init_variables
+from uniovseg_jax.models.uniovseg import abstract_variables, init_variables
 from uniovseg_jax.weights.engine import invert
 from uniovseg_jax.weights.store import flatten_variables, load_pretrained, save_pretrained
 
@@ -114,22 +115,76 @@ def test_the_way_back_is_byte_equal(clip_dir, variables, tmp_path):
         assert found[name].tobytes() == np.ascontiguousarray(tensor).tobytes(), name
 
 
-@pytest.mark.parametrize("nest", ["model", None])
-def test_a_complete_published_pickle_is_converted(variables, small_config, tmp_path, nest):
-    torch = pytest.importorskip("torch")
+@pytest.fixture(scope="module")
+def complete(small_config):
+    """Flat variables of masks and a CLIP with the published vocabulary."""
+    clip = dataclasses.replace(
+        small_config.clip, text_width=64, text_heads=1, vocab_size=49408, context_length=77
+    )
+    config = dataclasses.replace(small_config, clip=clip)
+    return random_variables(abstract_variables(config, ("clip", "masks")), seed=1)
+
+
+def test_a_complete_published_pickle_becomes_a_verified_model_and_goes_back(
+    open_clip, complete, tmp_path
+):
+    import torch
+
+    published = invert(complete, UNIOVSEG_RULES)
+    path, output, back = tmp_path / "stage1.pth", tmp_path / "model", tmp_path / "back.pth"
+    # As training code leaves them: parameters, and a counter beside them.
+    state = {k: torch.nn.Parameter(torch.from_numpy(np.array(x))) for k, x in published.items()}
+    torch.save({"model": state, "iteration": 110_000}, path)
+    code, out, err = script_call.run(
+        "convert_uniovseg", f"--checkpoint={path}", f"--output={output}"
+    )
+    assert code == 0, out + err
+    assert "backbone.clip_model: " in out and "parts clip, masks" in out
+    found = load_pretrained(output)
+    flat = flatten_variables(found.variables)
+    assert sorted(flat) == sorted(complete)
+    for name, array in complete.items():
+        np.testing.assert_array_equal(flat[name], array)
+    assert found.config.clip.vocab_size == 49408 and found.config.adapter is None
+
+    code, out, err = script_call.run(
+        "convert_uniovseg", "--to_torch", f"--model={output}", f"--output={back}"
+    )
+    assert code == 0, out + err
+    again = read_checkpoint(back)
+    assert sorted(again) == sorted(published)
+    for name, array in published.items():
+        assert again[name].tobytes() == np.ascontiguousarray(array).tobytes(), name
+
+
+def test_a_small_vocabulary_has_no_tokenizer(variables, tmp_path):
     if importlib.util.find_spec("open_clip") is None:
         pytest.skip("CLIP's vocabulary comes with open_clip_torch (extra: convert)")
-    state = {
-        name: torch.from_numpy(np.array(tensor))
-        for name, tensor in invert(flatten_variables(variables), UNIOVSEG_RULES).items()
-    }
-    path = tmp_path / "stage1.pth"
-    torch.save({"model": state} if nest else state, path)
-    code, out, err = script_call.run(
+    path = tmp_path / "stage1.safetensors"
+    write_checkpoint(path, invert(flatten_variables(variables), UNIOVSEG_RULES))
+    code, _, err = script_call.run(
         "convert_uniovseg", f"--checkpoint={path}", f"--output={tmp_path / 'model'}"
     )
-    # The small text tower has 1,024 ids, so CLIP's vocabulary cannot go with it.
     assert code == 2 and "1024 token ids" in err and not (tmp_path / "model").exists()
+
+
+def test_nothing_but_a_model_is_replaced(masks_file, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "another"}')
+    (folder / "notes.txt").write_text("mine")
+    code, _, err = script_call.run(
+        "convert_uniovseg", f"--checkpoint={masks_file}", f"--output={folder}"
+    )
+    assert code == 2 and "holds something else than a model directory" in err
+    assert sorted(entry.name for entry in folder.iterdir()) == ["config.json", "notes.txt"]
+
+
+@pytest.mark.parametrize("script", ["convert_uniovseg", "convert_openclip", "random_model"])
+def test_a_wrong_flag_is_one_sentence(script):
+    for flags in (["--nothing=1", "--output=/tmp/x"], [], ["--output=/tmp/x", "--seed=x"]):
+        code, _, err = script_call.run(script, *flags)
+        assert code == 2 and "Traceback" not in err and err.startswith("error: "), (flags, err)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +199,7 @@ def test_a_complete_published_pickle_is_converted(variables, small_config, tmp_p
         ),
         (
             ["--checkpoint=/nothing.pth", "--output=/tmp/x", "--verify", "--sizes=33"],
-            "--sizes is [33]; expected multiples of 32.",
+            "Sides to verify at are [33]; expected multiples of 32 (--sizes).",
         ),
         (["--fixture=/nothing.npz"], "/nothing.npz: no such file"),
         (["--model=/nothing", "--to_torch", "--output=/tmp/x"], "/nothing is no model directory"),

@@ -59,7 +59,7 @@ def converted(folder):
         f"--image={folder / 'photo.png'}",
     )
     assert code == 0, out + err
-    assert "Parity passed" in out and "GiB" in err
+    assert "Parity passed" in out and "GiB" in out
     return folder / "model"
 
 
@@ -157,8 +157,8 @@ def test_another_size_is_refused_before_anything_is_written(folder, tmp_path):
         "--model_name=convnext_tiny",
         f"--output={tmp_path / 'model'}",
     )
-    assert code == 2 and "mismatches" in err and "Traceback" not in err
-    assert "visual.trunk.stem.0.weight" in err or "visual/stem/conv/kernel" in err
+    assert code == 2 and "Traceback" not in err
+    assert "another model than the one that was named: depths (2, 2, 6, 2), expected (3, 3" in err
     assert not (tmp_path / "model").exists()
 
 
@@ -186,6 +186,6 @@ def test_a_hub_repository_gives_weights_and_sizes(hub, tmp_path):
 
 
 def test_a_hub_without_the_files_is_one_sentence(hub):
-    with pytest.raises(ValueError, match=r"gave no weights of someone/else .*RuntimeError"):
+    with pytest.raises(ValueError, match=r"gave no file of someone/else .*RuntimeError"):
         openclip.download("someone/else")
     assert not hub

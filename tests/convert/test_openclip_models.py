@@ -1,13 +1,24 @@
 """Sizes by name, from OpenCLIP's own JSON files, and from tensors."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
-from convert.openclip_models import config_by_name, config_from_json, trunk_name
-from uniovseg_jax.models.presets import CLIP_VARIANTS
+from convert.openclip_models import (
+    config_by_name,
+    config_from_json,
+    config_from_state,
+    trunk_name,
+)
+from convert.openclip_rules import OPENCLIP_RULES
+from convert.random_weights import random_variables
+from uniovseg_jax.models.presets import CLIP_VARIANTS, UniOVSegConfig, get_preset
+from uniovseg_jax.models.uniovseg import abstract_variables
+from uniovseg_jax.weights.engine import invert
 
 JSON = {
     "embed_dim": 96,
@@ -97,6 +108,44 @@ def test_another_text_tower_is_refused(tmp_path, change, message):
     document = {**JSON, "text_cfg": JSON["text_cfg"] | change}
     with pytest.raises(ValueError, match=message):
         config_from_json(write(tmp_path, document))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embed_dim": None}, "embed_dim is None; expected a positive whole number"),
+        ({"embed_dim": -5}, "embed_dim is -5; expected"),
+        ({"vision_cfg": JSON["vision_cfg"] | {"image_size": None}}, "image_size is None"),
+        ({"vision_cfg": JSON["vision_cfg"] | {"image_size": [[64]]}}, "image_size is"),
+        ({"vision_cfg": JSON["vision_cfg"] | {"timm_model_name": ["x"]}}, ""),
+        ({"text_cfg": "x"}, ""),
+        ({"text_cfg": JSON["text_cfg"] | {"width": "abc"}}, "width is 'abc'"),
+    ],
+)
+def test_sizes_that_are_no_sizes_are_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=rf"model.json.*{message}"):
+        config_from_json(write(tmp_path, JSON | change))
+
+
+@pytest.mark.parametrize("values", ["0.5", [0.5], ["a", "b", "c"], [None, 1, 1]])
+def test_means_that_are_no_means_are_named(tmp_path, values):
+    with pytest.raises(ValueError, match="model.json"):
+        config_from_json(write(tmp_path, {"model_cfg": JSON, "preprocess_cfg": {"mean": values}}))
+
+
+def test_sizes_are_read_from_tensors():
+    config = get_preset("test").clip
+    config = dataclasses.replace(config, text_width=128, text_heads=2)
+    shapes = abstract_variables(UniOVSegConfig(clip=config), ("clip",))
+    state = invert(random_variables(shapes, 0), OPENCLIP_RULES)
+    found = config_from_state(state)
+    for name in ("depths", "widths", "embed_dim", "head", "text_width", "text_heads",
+                 "text_layers", "vocab_size", "context_length"):  # fmt: skip
+        assert getattr(found, name) == getattr(config, name), name
+    with pytest.raises(ValueError, match="no ConvNeXt CLIP of OpenCLIP: text_projection is miss"):
+        config_from_state({k: x for k, x in state.items() if k != "text_projection"})
+    with pytest.raises(ValueError, match=r"text_projection has shape \(3,\), expected 2 axes"):
+        config_from_state(state | {"text_projection": np.zeros(3)})
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{}", '{"model_cfg": {}}', '{"vision_cfg": 3}'])

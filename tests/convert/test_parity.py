@@ -24,6 +24,16 @@ def test_the_worst_of_several_inputs_counts_field_by_field():
     assert merge_worst([Error(1, 5, 2, 7), Error(3, 4, 6, 1)]) == Error(3, 5, 6, 7)
 
 
+def test_what_is_not_finite_is_never_close():
+    wrong = np.array([1.0, np.nan])
+    for found, reference in ((wrong, np.zeros(2)), (np.zeros(2), wrong)):
+        error = measure(found, reference)
+        assert error.largest == error.p999 == error.mean == np.inf
+    # Wherever it stands among the inputs.
+    for errors in ([Error(1, 1, 1, 1), error], [error, Error(1, 1, 1, 1)]):
+        assert merge_worst(errors).largest == np.inf
+
+
 @pytest.mark.parametrize(
     ("check", "passed"),
     [

@@ -96,8 +96,16 @@ def test_saving_replaces_an_earlier_model_and_refuses_other_directories(
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match="precious exists and is no model directory"):
+    with pytest.raises(ValueError, match="precious exists and holds something else"):
         store.save_pretrained(precious, CONFIG, variables, text_tokenizer, PARTS)
+    # A model of ours with a file of the user's beside it, and another library's configuration.
+    (model_dir / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="model exists and holds something else"):
+        store.save_pretrained(model_dir, CONFIG, variables, text_tokenizer, PARTS)
+    (precious / "config.json").write_text('{"model_type": "another"}')
+    with pytest.raises(ValueError, match="precious exists and holds something else"):
+        store.save_pretrained(precious, CONFIG, variables, text_tokenizer, PARTS)
+    assert (model_dir / "thesis.txt").is_file() and (precious / "thesis.txt").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "precious"]
 
 

@@ -29,6 +29,9 @@ CONFIG_FILE = "config.json"
 PARAMS_FILE = "params.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 
+# What may lie in a model directory; a report of its conversion goes along.
+_MODEL_FILES = {CONFIG_FILE, PARAMS_FILE, TOKENIZER_FILE, "parity.json", "parity.md"}
+
 # Names of safetensors' floating-point types that may be stored.
 _STORED_DTYPES = ("F32", "F16", "BF16")
 
@@ -109,10 +112,7 @@ def save_pretrained(
         )
     if text_tokenizer is not None:
         _check_tokenizer(text_tokenizer, config, str(target))
-    if target.exists() and not (target / CONFIG_FILE).is_file():
-        if not target.is_dir() or any(target.iterdir()):
-            raise ValueError(f"{target} exists and is no model directory; it is left as it is.")
-
+    check_replaceable(target)
     tensors: dict[str, np.ndarray] = {}
     complaints: list[str] = []
     for path, leaf in flatten_variables(variables).items():
@@ -148,6 +148,27 @@ def save_pretrained(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def check_replaceable(directory: str | os.PathLike[str]) -> None:
+    """Makes sure that a model can be written there without the loss of anything else.
+
+    Raises:
+      ValueError: If there is something that is neither an empty directory nor an earlier model with
+        nothing but its own files.
+    """
+    target = pathlib.Path(directory).absolute()
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    try:
+        _read_config(target)
+        ours = {entry.name for entry in target.iterdir()} <= _MODEL_FILES
+    except (ValueError, OSError):
+        ours = False
+    if not ours:
+        raise ValueError(
+            f"{target} exists and holds something else than a model directory; it is left as it is."
+        )
 
 
 def load_pretrained(directory: str | os.PathLike[str]) -> Pretrained:
