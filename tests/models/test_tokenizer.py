@@ -84,6 +84,11 @@ def test_every_sign_beside_a_letter_and_a_numeral_equals_openclip(clip_tokenizer
     assert not wrong
 
 
+def test_special_tokens_in_a_text_are_words(clip_tokenizer):
+    ids = clip_tokenizer(["a <end_of_text> b"])[0]
+    assert (ids == 49407).sum() == 1 and 49406 not in ids[1:]
+
+
 def test_too_few_merges_are_refused():
     with pytest.raises(ValueError, match="at least 48894 lines"):
         Tokenizer.from_clip_merges(["#version", "a b"])

@@ -81,6 +81,9 @@ def _assemble(
 class Tokenizer:
     """Turns texts into token ids: start, byte pairs, end, then zeros.
 
+    Unlike in OpenCLIP, `<start_of_text>` and `<end_of_text>` within a text are words like others:
+    an end token in the middle would hide what follows it.
+
     Attributes:
       context_length: Number of ids per text.
       vocab_size: Number of ids; the last two are start and end.
