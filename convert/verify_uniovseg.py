@@ -177,7 +177,7 @@ def _run_reference(
     places["boxes/masks"] = of_boxes[0][-1]
     if of_boxes[1][-1] is not None:
         places["boxes/quality"] = of_boxes[1][-1]
-    attend = [np.where(x.any(-1, keepdims=True), x, True) for x in attend]
+    attend = [np.where(x.any(-1, keepdims=True), x, True) for x in (*attend, *of_boxes[2])]
     final = masks[-1].reshape(-1, *masks[-1].shape[-2:])
     if "clip" in converted.parts:
         places["region embedding"] = reference.embed_regions(flat, config, trunk["res5"], final)
@@ -210,7 +210,8 @@ def _make_runner(converted: Converted, dtype: Any) -> Callable[..., Outputs]:
         levels = memory.level_pixel_embeds
         attend = [
             compute_attention_mask(embeds, levels[i % len(levels)])
-            for i, embeds in enumerate(output.mask_embeds[:-1])
+            for prediction in (output, of_boxes)
+            for i, embeds in enumerate(prediction.mask_embeds[:-1])
         ]
         final = masks[-1].reshape(1, -1, *masks[-1].shape[-2:])
         if "clip" in converted.parts:
