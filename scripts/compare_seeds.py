@@ -3,6 +3,7 @@
 Run:  python scripts/compare_seeds.py runs/demo/report.json runs/tinyscenes/seed1/report.json
 """
 
+import argparse
 import json
 import pathlib
 import statistics
@@ -37,11 +38,10 @@ _GOALS: dict[str, tuple[float, float]] = {
 
 def main(argv: Sequence[str]) -> int:
     """Prints the table; returns the exit code."""
-    if not argv:
-        print("error: name one or more report.json of the demo.", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("reports", nargs="+", type=pathlib.Path, help="report.json of the demo")
     try:
-        reports = [read_report(pathlib.Path(path)) for path in argv]
+        reports = [read_report(path) for path in parser.parse_args(argv).reports]
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

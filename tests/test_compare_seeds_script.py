@@ -51,4 +51,7 @@ def test_what_is_no_report_is_named(script, tmp_path, capsys):
     (tmp_path / "x.json").write_text("{}")
     assert script.main([str(tmp_path / "x.json")]) == 2
     assert "x.json is no report.json of the demo" in capsys.readouterr().err
-    assert script.main([]) == 2
+    with pytest.raises(SystemExit) as refused:
+        script.main([])
+    assert refused.value.code == 2
+    assert "arguments are required: reports" in capsys.readouterr().err
