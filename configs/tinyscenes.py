@@ -47,6 +47,10 @@ def get_config(arg: str = "clip") -> ml_collections.ConfigDict:
     config.phase = phase
     config.seed = seed
     config.num_devices = 0  # All of them.
+    config.fsdp = 1  # Devices over which parameters are split; see train/sharding.py for the rules.
+    config.sharding_rules = ()
+    config.accumulate = 1  # Parts of a batch, one after the other.
+    config.max_skipped_in_row = 10  # More steps that are not finite end the run.
     config.init = ""  # Model directories, separated by commas.
     config.ema_decay = 0.0
     config.model = ml_collections.ConfigDict(config_to_dict(get_preset(options["preset"])))
@@ -69,7 +73,7 @@ def get_config(arg: str = "clip") -> ml_collections.ConfigDict:
         }
     )
     config.checkpoint = ml_collections.ConfigDict({"every": 500, "keep": 2})
-    config.log = ml_collections.ConfigDict({"every": 20})
+    config.log = ml_collections.ConfigDict({"every": 20, "pictures_every": 0})
     # `select` names the metric by which the best parameters are kept; empty: the last ones.
     # With `patience`, training ends after that many evaluations without a better one.
     config.evals = ml_collections.ConfigDict(

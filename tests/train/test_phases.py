@@ -38,7 +38,7 @@ def test_the_word_head_trains_and_is_not_saved(make_config, tmp_path):
     assert phase.loss_heads == ("word_head",)
     batch = jax.tree.map(jnp.asarray, next(iter(phase.batches)))
     key = jax.random.key(0)
-    grads = jax.grad(lambda params: phase.compute_loss({"params": params}, batch, key)[0])(
+    grads = jax.grad(lambda params: phase.objective({"params": params}, batch, key)[0])(
         phase.variables["params"]
     )
     assert np.abs(grads["word_head"]["kernel"]).max() > 0
@@ -47,7 +47,7 @@ def test_the_word_head_trains_and_is_not_saved(make_config, tmp_path):
 
     without = make_phase(make_config("clip", loss__word_weight=0.0), tmp_path / "phase")
     assert without.loss_heads == () and set(without.variables["params"]) == {"clip"}
-    metrics = without.compute_loss(without.variables, batch, key)[1]
+    metrics = without.objective(without.variables, batch, key)[1]
     assert "words" not in metrics
 
 

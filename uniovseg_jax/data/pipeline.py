@@ -23,25 +23,55 @@ _NUM_PREFETCHED = 4
 
 
 def make_batches(
-    source: Any, transform: Callable[[int, Any], Example], batch_size: int, seed: int
+    source: Any,
+    transform: Callable[[int, Any], Example],
+    batch_size: int,
+    seed: int,
+    share: tuple[int, int] = (0, 1),
 ) -> grain.IterDataset:
     """Returns an endless dataset of batches; its iterator has `get_state` and `set_state`.
+
+    The state counts batches: it is the same for every share of the stream, and with any number of
+    them.
 
     Args:
       source: Anything with `len` and `[i]`.
       transform: Maps an example's position in the endless stream and its record to arrays.
-      batch_size: Examples per batch; every batch is full.
+      batch_size: Examples per batch, those of other processes included; every batch is full.
       seed: Decides the order, another one in every epoch.
+      share: Number of this process and of all processes; each reads as many examples of a batch,
+        the first process the first ones.
 
     Raises:
-      ValueError: If the source is empty.
+      ValueError: If the source is empty, or the batch cannot be shared equally.
     """
     if not len(source):
         raise ValueError("The data source is empty; expected at least one example.")
-    dataset = grain.MapDataset.source(source).shuffle(seed=seed).repeat()
-    dataset = dataset.map_with_index(transform).batch(batch_size, drop_remainder=True)
+    process, num_processes = share
+    if batch_size % num_processes:
+        raise ValueError(f"batch_size is {batch_size}; expected a multiple of {num_processes}.")
+    stream = grain.MapDataset.source(source).shuffle(seed=seed).repeat()
+    stream = stream.map_with_index(transform)
+    own = batch_size // num_processes
+    dataset = grain.MapDataset.source(_Share(stream, process * own, own, batch_size))
+    dataset = dataset.batch(own, drop_remainder=True)
     options = grain.ReadOptions(num_threads=_NUM_THREADS, prefetch_buffer_size=_NUM_PREFETCHED)
     return dataset.to_iter_dataset(options)
+
+
+class _Share:
+    """Some rows of every batch of an endless stream."""
+
+    def __init__(self, stream: grain.MapDataset, first: int, count: int, batch_size: int):
+        self._stream, self._first, self._count = stream, first, count
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self._stream) // self._batch_size * self._count
+
+    def __getitem__(self, index: int) -> Example:
+        batch, row = divmod(index, self._count)
+        return self._stream[batch * self._batch_size + self._first + row]
 
 
 def make_clip_transform(

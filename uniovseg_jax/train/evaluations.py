@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from uniovseg_jax.train.steps import Batch, ComputeLoss
+from uniovseg_jax.train.objectives import Batch, Objective
 
 
 def retrieval_recall(
@@ -36,7 +36,7 @@ def retrieval_recall(
 
 
 def mean_metrics(
-    compute_loss: ComputeLoss, batches: Iterable[Batch], prefix: str
+    objective: Objective, batches: Iterable[Batch], prefix: str
 ) -> Callable[[Any], dict[str, float]]:
     """Returns an evaluation that averages the loss and its metrics over fixed batches.
 
@@ -46,7 +46,7 @@ def mean_metrics(
 
     @jax.jit
     def measure(variables: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
-        loss, metrics = compute_loss(variables, batch, key)
+        loss, metrics = objective(variables, batch, key)
         return metrics | {"loss": loss}
 
     def evaluate(variables: Any) -> dict[str, float]:

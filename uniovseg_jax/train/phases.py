@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from uniovseg_jax import losses
 from uniovseg_jax.data import pipeline
@@ -19,7 +19,7 @@ from uniovseg_jax.models.presets import UniOVSegConfig, config_from_dict
 from uniovseg_jax.models.tokenizer import Tokenizer, train_tokenizer
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.text_encoder import TEMPLATES
-from uniovseg_jax.train import evaluations, steps
+from uniovseg_jax.train import evaluations, objectives
 from uniovseg_jax.train.initialise import initial_variables
 from uniovseg_jax.weights.store import Pretrained
 
@@ -37,8 +37,9 @@ class Phase:
       parts: Parts of the model that the variables hold and that are saved.
       variables: Collections `params` and `fixed` before training.
       batches: Endless; its iterator has `get_state` and `set_state`.
-      compute_loss: `(variables, batch, key) -> (loss, metrics)`.
+      objective: The loss.
       evaluate: `variables -> metrics`, on the validation split.
+      draw: `variables -> picture` of a few examples, always the same ones; None without.
       loss_heads: Names in `params` that only the loss uses; they are not saved with the model.
     """
 
@@ -47,8 +48,9 @@ class Phase:
     parts: tuple[str, ...]
     variables: dict[str, Any]
     batches: grain.IterDataset
-    compute_loss: steps.ComputeLoss
+    objective: objectives.Objective
     evaluate: Callable[[Any], dict[str, float]]
+    draw: Callable[[Any], UInt8[np.ndarray, "h w 3"]] | None = None
     loss_heads: tuple[str, ...] = ()
 
 
@@ -75,6 +77,12 @@ def _prepare_data(config: ml_collections.ConfigDict, workdir: pathlib.Path, part
     return tinyscenes.prepare(directory, config.data.seed, (part,), sizes[config.data.sizes])
 
 
+def _make_batches(source: Any, transform: Any, config: ml_collections.ConfigDict) -> Any:
+    """Returns this process's share of the training batches."""
+    share = (jax.process_index(), jax.process_count())
+    return pipeline.make_batches(source, transform, config.batch_size, config.seed, share)
+
+
 def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phase:
     """Trains both towers on object-centric pictures with raw captions, contrast and words."""
     model_config = config_from_dict(config.model.to_dict())
@@ -94,8 +102,8 @@ def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phas
     model = UniOVSeg(model_config)
     rarity, loss_heads = None, ()
     if word_weight:
-        loss_heads = (steps.WORD_HEAD,)
-        variables["params"][steps.WORD_HEAD] = _init_word_head(model_config, config.seed)
+        loss_heads = (objectives.WORD_HEAD,)
+        variables["params"][objectives.WORD_HEAD] = _init_word_head(model_config, config.seed)
         rarity = _token_rarity(tokenizer(captions), model_config.clip.vocab_size)
     transform = pipeline.make_clip_transform(config.data, tokenizer, config.seed)
     return Phase(
@@ -103,8 +111,8 @@ def _make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phas
         tokenizer=tokenizer,
         parts=("clip",),
         variables=variables,
-        batches=pipeline.make_batches(train, transform, config.batch_size, config.seed),
-        compute_loss=steps.make_clip_loss(model, config.loss.mosaic_share, word_weight, rarity),
+        batches=_make_batches(train, transform, config),
+        objective=objectives.make_clip_loss(model, config.loss.mosaic_share, word_weight, rarity),
         evaluate=_make_retrieval(model, tokenizer, val, config),
         loss_heads=loss_heads,
     )
@@ -172,7 +180,7 @@ def _make_stage1(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Ph
     loss_config = losses.Stage1LossConfig(**config.loss)
     if not model_config.quality_head:
         loss_config = dataclasses.replace(loss_config, iou_weight=0.0)
-    compute_loss = steps.make_stage1_loss(UniOVSeg(model_config), loss_config)
+    objective = objectives.make_stage1_loss(UniOVSeg(model_config), loss_config)
 
     data_dir = _prepare_data(config, workdir, "image_mask")
     size = model_config.image_size
@@ -188,10 +196,10 @@ def _make_stage1(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Ph
         tokenizer=tokenizer,
         parts=parts,
         variables=variables,
-        batches=pipeline.make_batches(train, transform, config.batch_size, config.seed),
-        compute_loss=compute_loss,
+        batches=_make_batches(train, transform, config),
+        objective=objective,
         evaluate=evaluations.mean_metrics(
-            compute_loss, [next(held_out) for _ in range(num_batches)], prefix="val_"
+            objective, [next(held_out) for _ in range(num_batches)], prefix="val_"
         ),
     )
 
@@ -229,21 +237,20 @@ def _make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Ph
     rows = np.random.default_rng(config.seed).permutation(len(table["entity"]))
     num_val = max(1, min(config.evals.num_examples, len(rows) // 10))
 
-    compute_loss = steps.make_stage2_loss(model, config.loss.name)
+    objective = objectives.make_stage2_loss(model, config.loss.name)
     return Phase(
         model_config=model_config,
         tokenizer=tokenizer,
         parts=parts,
         variables=variables,
-        batches=pipeline.make_batches(
+        batches=_make_batches(
             rows[num_val:],
             lambda _, row: jax.tree.map(lambda column: column[row], table),
-            config.batch_size,
-            config.seed,
+            config,
         ),
-        compute_loss=compute_loss,
+        objective=objective,
         evaluate=evaluations.mean_metrics(
-            compute_loss,
+            objective,
             [jax.tree.map(lambda column: column[rows[:num_val]], table)],
             prefix="val_",
         ),
