@@ -5,11 +5,10 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Integer, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # Larger files are refused before they are decoded.
@@ -62,7 +61,7 @@ def read_labels(encoded: bytes, name: str) -> Integer[np.ndarray, "h w"]:
 
 
 @contextlib.contextmanager
-def open_image(file: pathlib.Path | BinaryIO, name: str) -> Iterator[Image.Image]:
+def open_image(file: pathlib.Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
     """Opens an image of the allowed formats; whatever goes wrong within is one sentence.
 
     Args:
@@ -82,6 +81,8 @@ def open_image(file: pathlib.Path | BinaryIO, name: str) -> Iterator[Image.Image
     # Decoders fail on broken files with whatever comes up: OSError, SyntaxError, struct.error.
     except Exception as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        if isinstance(error, UnidentifiedImageError):  # It would name an object in memory.
+            reason = "unknown format"
         raise ValueError(
             f"{name} cannot be read as an image ({reason}); expected a whole {', '.join(FORMATS)}."
         ) from error

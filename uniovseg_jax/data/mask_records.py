@@ -8,7 +8,7 @@ import operator
 import os
 import pathlib
 import threading
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, SupportsIndex
 
 import tqdm
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
@@ -23,18 +23,6 @@ _MAX_OPEN = 256
 # Digests are computed outside Python's lock, so that threads share the work.
 _VERIFY_THREADS = 8
 _READER_OPTIONS = {"options": "readahead_buffer_size:0", "file_reader_buffer_size": 1 << 15}
-
-
-class RandomAccess(Protocol):
-    """What training reads: records in an exact order, checked before the first step."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: SupportsIndex) -> MaskRecord: ...
-
-    def verify(self, process: int = 0, num_processes: int = 1) -> None:
-        """Raises ValueError if a shard is damaged, see `MaskRecords.verify`."""
-        ...
 
 
 class MaskRecords:

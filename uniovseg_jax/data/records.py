@@ -12,7 +12,7 @@ As bytes it is a CRC-32 and a msgpack map. The size of the masks is that of the 
 repeated; the scores are one list each.
 """
 
-import math
+import sys
 import zlib
 from typing import Any
 
@@ -116,6 +116,7 @@ def decode_record(encoded: bytes) -> MaskRecord:
 
 
 def _checked_score(score: Any, name: str) -> float:
-    if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
+    is_number = isinstance(score, (int, float)) and not isinstance(score, bool)
+    if not is_number or not abs(score) <= sys.float_info.max:
         raise ValueError(f"Its {name} is {str(score)[:40]!r}, expected a finite number.")
     return float(score)

@@ -12,7 +12,7 @@ import pathlib
 import re
 import tarfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from uniovseg_jax.data.mask_sources.sampling import Sample
 from uniovseg_jax.data.mask_sources.source import (
@@ -186,7 +186,7 @@ class _HeaderReader(io.RawIOBase):
     in a circle.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: io.BufferedReader):
         self._file = file
         self._allowed = _MAX_HEADER_BYTES
 

@@ -30,7 +30,7 @@ class Sample:
     seed: int = 0
 
     def __post_init__(self):
-        if not 1 <= round(_PARTS * self.share) <= _PARTS:
+        if not 1 / _PARTS <= self.share <= 1:
             raise ValueError(
                 f"The share of a sample must lie from {1 / _PARTS} to 1, got {self.share}."
             )

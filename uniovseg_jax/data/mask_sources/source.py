@@ -5,7 +5,7 @@ import json
 import math
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 # Of an image file and of an annotation of one image, in bytes; larger ones are refused unread.
 MAX_IMAGE_BYTES = 1 << 27
@@ -94,6 +94,7 @@ class Skipped:
     detail: str
 
 
+@runtime_checkable
 class MaskSource(Protocol):
     """A data set in one of the published layouts."""
 
