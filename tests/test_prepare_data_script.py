@@ -1,17 +1,13 @@
 """scripts/prepare_data.py as users call it, for each source."""
 
-import importlib.util
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from PIL import Image
 
 from uniovseg_jax.data.mask_records import open_mask_records
@@ -22,35 +18,46 @@ _LABELS = np.zeros((20, 30), np.uint8)
 _LABELS[4:12, 5:25], _LABELS[15:, 20:] = 1, 7
 
 
-@pytest.fixture(scope="module")
-def script():
-    """The script as a module; flags of scripts that other tests have loaded stand aside."""
-    path = _ROOT / "scripts" / "prepare_data.py"
-    names = re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', path.read_text())
-    others = {name: flags.FLAGS[name] for name in names if name in flags.FLAGS}
-    for name in others:
-        delattr(flags.FLAGS, name)
-    spec = importlib.util.spec_from_file_location("prepare_data", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    for name in names:
-        delattr(flags.FLAGS, name)
-    for name, flag in others.items():
-        flags.FLAGS[name] = flag
-
-
-def _call(script, **values):
-    """Returns the exit code."""
-    arguments = [f"--{key}={value}" for key, value in values.items() if value is not None]
-    with flagsaver.flagsaver():
+# Flags of two scripts cannot live in one process; this one serves all calls of this file.
+_SERVER = """
+import contextlib, io, json, sys
+from absl import flags
+from absl.testing import flagsaver
+sys.path.insert(0, sys.argv[1])
+import prepare_data
+for line in sys.stdin:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), flagsaver.flagsaver():
         try:
-            return script.main(script.parse_flags(["prepare_data.py", *arguments]))
+            code = prepare_data.main(prepare_data.parse_flags(json.loads(line)))
         except SystemExit as stop:
-            return stop.code
-        finally:
-            flags.FLAGS.unparse_flags()
+            code = stop.code
+        flags.FLAGS.unparse_flags()
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def call():
+    """A function that calls the script: flags in; exit code, output and errors out."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVER, str(_ROOT / "scripts")],
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+
+    def run(**values):
+        arguments = [f"--{key}={value}" for key, value in values.items() if value is not None]
+        process.stdin.write(json.dumps(["prepare_data.py", *arguments]) + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+    yield run
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
 
 
 def _photo(path):
@@ -102,11 +109,11 @@ def inputs(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["sa1b", "coco_instances", "coco_panoptic", "folder"])
-def test_every_layout_becomes_the_same_masks(script, inputs, tmp_path, capsys, source):
+def test_every_layout_becomes_the_same_masks(call, inputs, tmp_path, source):
     output = tmp_path / "out"
-    assert _call(script, source=source, output=output, **inputs[source]) == 0
-    written = capsys.readouterr()
-    assert written.out == f"1 records with 2 masks in 1 shards, 0 skipped: {output}\n"
+    code, out, _ = call(source=source, output=output, **inputs[source])
+    assert code == 0
+    assert out == f"1 records with 2 masks in 1 shards, 0 skipped: {output}\n"
     records = open_mask_records(output)
     records.verify()
     assert records[0]["id"] == "5" and records[0]["image"].startswith(b"\xff\xd8")
@@ -161,13 +168,11 @@ def test_photographs_in_several_processes_from_the_shell(shared_dir, tmp_path):
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_2(
-    script, inputs, tmp_path, capsys, source, changes, message
+    call, inputs, tmp_path, source, changes, message
 ):
     values = {"output": tmp_path / "out", **inputs.get(source, {}), **changes}
-    assert _call(script, source=source, **values) == 2
-    written = capsys.readouterr()
-    assert message in written.err and not written.out
+    code, out, err = call(source=source, **values)
+    assert code == 2 and message in err and not out
     # Apart from the progress bar there is one line.
-    lines = [line for line in written.err.splitlines() if line and "converting" not in line]
-    assert len(lines) == 1
+    assert len([line for line in err.splitlines() if line and "converting" not in line]) == 1
     assert not (tmp_path / "out" / "manifest.json").exists()

@@ -4,8 +4,17 @@ import collections
 
 import numpy as np
 import pytest
-from mask_files import HW, blob, encode, make_record, picture, run, sa1b_json, skipped_names
-from mask_files import write_json
+from mask_files import (
+    HW,
+    blob,
+    encode,
+    make_record,
+    picture,
+    run,
+    sa1b_json,
+    skipped_names,
+    write_json,
+)
 from PIL import Image
 
 from uniovseg_jax.data.mask_records import open_mask_records
