@@ -38,6 +38,7 @@ setup(
         "jax>=0.10.2",
         "jaxtyping>=0.3",
         "ml_collections>=1.1",
+        "msgpack>=1.0",
         "numpy>=2.0",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
