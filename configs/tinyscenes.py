@@ -117,6 +117,7 @@ def _stage1(config: ml_collections.ConfigDict) -> None:
     config.data.points_per_side = 5
     config.data.num_boxes = 16
     config.data.scale_range = (0.8, 1.2)
+    config.data.colour_jitter = False  # Things are named by their colours: only brightness here.
     config.data.brightness = 0.15
     config.loss = ml_collections.ConfigDict({"num_points": 256})
     config.optimizer.learning_rate = 8e-4

@@ -194,9 +194,10 @@ def stage1_loss(
       point_output: Decoder output for `batch["points"]`.
       box_output: Decoder output for `batch["boxes"]`.
       f: The decoder's features at stride 4, of which mask logits are products.
-      batch: "mask_bits" (b, n, s, s / 8) uint8, see `unpack_masks`, "mask_valid" (b, n) bool, "points" (b, q, 2) pixels,
-        "box_index" (b, r) int32 into the masks, "box_valid" (b, r) bool, "point_weight" and
-        "box_weight" (b,), what one pair of the image counts: 1 / pairs of the whole batch.
+      batch: "mask_bits" (b, n, s, s / 8) uint8, see `unpack_masks`, "mask_valid" (b, n) bool,
+        "points" (b, q, 2) pixels, "box_index" (b, r) int32 into the masks, "box_valid" (b, r)
+        bool, "point_weight" and "box_weight" (b,), what one pair of the image counts: 1 / pairs
+        of the whole batch.
         With "targets" (b, q, k) int32, -1 for none, nothing is matched here.
       keys: One random key per image, so that the points do not depend on the batch around it.
       config: Sampling and weights.

@@ -4,15 +4,19 @@ All randomness of an example comes from the seed and the example's position in t
 so that threads, restarts and the number of devices do not change what is seen.
 """
 
-from collections.abc import Callable
+import contextlib
+import io
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain.python as grain
 import ml_collections
 import numpy as np
+from PIL import Image
 
-from uniovseg_jax import masks as masks_lib
 from uniovseg_jax.data import transforms
+from uniovseg_jax.data.crop import Crop
+from uniovseg_jax.image_io import open_image
 
 Record = dict[str, Any]
 Example = dict[str, Any]
@@ -107,9 +111,11 @@ def make_stage1_transform(
 ) -> Callable[[int, Record], Example]:
     """Returns the transform of the phase `stage1`: image, masks, points and boxes.
 
+    A record holds "image", pixels or a JPEG or PNG file, and "masks", run lengths.
+
     Args:
-      config: `max_instances`, `area_range`, `points_per_side`, `num_boxes`, `scale_range` and
-        `brightness`.
+      config: `max_instances`, `area_range`, `points_per_side`, `num_boxes`, `scale_range`,
+        `brightness` and `colour_jitter` (see `transforms.jitter_colours`).
       image_size: Side of the network's input.
       seed: Of augmentation and prompts.
       augment: False leaves image and masks as they are; the prompts are drawn all the same.
@@ -117,28 +123,43 @@ def make_stage1_transform(
 
     def transform(position: int, record: Record) -> Example:
         rng = np.random.default_rng((seed, 2, position))
-        image = np.asarray(record["image"])
-        masks = np.zeros((0, *image.shape[:2]), bool)
-        if record["masks"]:
-            masks = np.stack([masks_lib.rle_decode(mask) for mask in record["masks"]])
         scale, offset, flip = 1.0, 0.0, False
         if augment:
             scale = rng.uniform(*config.scale_range)
             offset, flip = rng.random(), bool(rng.random() < 0.5)
-            image = transforms.jitter_brightness(image, rng, config.brightness)
-        image, masks, content_wh = transforms.scale_and_crop(
-            image, masks, image_size, scale, offset, flip
+        # Pixels of a file are not decoded before the cut is known.
+        with _open_image(record) as image:
+            crop = Crop(image.height, image.width, image_size, scale, offset, flip)
+            content = crop.cut_image(image)
+        if augment and config.colour_jitter:
+            content = transforms.jitter_colours(content, rng)
+        elif augment:
+            pixels = transforms.jitter_brightness(np.asarray(content), rng, config.brightness)
+            content = Image.fromarray(pixels)
+        blocks = transforms.choose_masks(
+            record["masks"], crop, config.max_instances, config.area_range, rng
         )
-        masks, valid = transforms.choose_masks(masks, config.max_instances, config.area_range, rng)
-        boxes, box_index, box_valid = transforms.boxes_of_masks(masks, valid, config.num_boxes)
+        boxes, box_index, box_valid = transforms.draw_boxes(blocks, config.num_boxes, rng)
         return {
-            "image": image,
-            "masks": masks,
-            "mask_valid": valid,
-            "points": transforms.jittered_points(config.points_per_side, content_wh, rng),
+            "image": crop.pad(content),
+            "mask_bits": transforms.pack_masks(blocks, config.max_instances, image_size),
+            "mask_valid": np.arange(config.max_instances) < len(blocks),
+            "points": transforms.jittered_points(
+                config.points_per_side, crop.content_hw[::-1], rng
+            ),
             "boxes": boxes,
             "box_index": box_index,
             "box_valid": box_valid,
         }
 
     return transform
+
+
+@contextlib.contextmanager
+def _open_image(record: Record) -> Iterator[Image.Image]:
+    if isinstance(record["image"], bytes):
+        name = f"The image of record {record['id']}"
+        with open_image(io.BytesIO(record["image"]), name) as image:
+            yield image
+    else:
+        yield Image.fromarray(np.asarray(record["image"]))
