@@ -30,11 +30,11 @@ class TrainState:
     """
 
     step: Any
-    params: Tree
-    frozen: Tree
+    params: Any
+    frozen: Any
     opt_state: Any
     rng: Any
-    ema: Tree | None
+    ema: Any
     skipped: Any
     skipped_in_row: Any
 
