@@ -212,20 +212,18 @@ def stage1_loss(
         return jnp.sum(terms[..., : q * k], (1, 2)), jnp.sum(terms[..., q * k :], (1, 2))
 
     def joined(of_points: Array, of_boxes: Array) -> Array:
-        shape = (b, -1, *of_points.shape[3:])
-        return jnp.concatenate([of_points.reshape(shape), of_boxes.reshape(shape)], axis=1)
+        shape = (len(of_points), b, -1, *of_points.shape[4:])
+        return jnp.concatenate([of_points.reshape(shape), of_boxes.reshape(shape)], axis=2)
 
-    sums = []
-    for number, outputs in enumerate(
-        zip(*_layers(point_output), *_layers(box_output), strict=True)
-    ):
-        point_embeds, point_ious, box_embeds, box_ious = outputs
-        embeds, ious = joined(point_embeds, box_embeds), joined(point_ious, box_ious)
-        sums.append(layer(f, embeds, ious, number))
+    point_embeds, point_ious, box_embeds, box_ious = (
+        jnp.stack(part) for part in (*_layers(point_output), *_layers(box_output))
+    )
+    embeds, ious = joined(point_embeds, box_embeds), joined(point_ious, box_ious)
+    sums = jax.lax.map(lambda args: layer(f, *args), (embeds, ious, jnp.arange(len(embeds))))
     loss, metrics = jnp.zeros(()), {}
     for i, (name, of_pass) in enumerate((("point", valid[:, : q * k]), ("box", valid[:, q * k :]))):
         pairs = jnp.sum(of_pass)
-        means = jnp.stack([both[i] for both in sums]) / jnp.maximum(pairs, 1)
+        means = sums[i] / jnp.maximum(pairs, 1)
         mask, dice, iou, _ = jnp.sum(means, axis=0)
         loss += config.mask_weight * mask + config.dice_weight * dice + config.iou_weight * iou
         metrics |= {
