@@ -248,21 +248,19 @@ def stage1_loss(
         return jnp.sum(terms[..., : q * k], 2), jnp.sum(terms[..., q * k :], 2)
 
     def joined(of_points: Array, of_boxes: Array) -> Array:
-        shape = (b, -1, *of_points.shape[3:])
-        return jnp.concatenate([of_points.reshape(shape), of_boxes.reshape(shape)], axis=1)
+        shape = (len(of_points), b, -1, *of_points.shape[4:])
+        return jnp.concatenate([of_points.reshape(shape), of_boxes.reshape(shape)], axis=2)
 
-    sums = []
-    for number, outputs in enumerate(
-        zip(*_layers(point_output), *_layers(box_output), strict=True)
-    ):
-        point_embeds, point_ious, box_embeds, box_ious = outputs
-        embeds, ious = joined(point_embeds, box_embeds), joined(point_ious, box_ious)
-        sums.append(layer(f, embeds, ious, number))
+    point_embeds, point_ious, box_embeds, box_ious = (
+        jnp.stack(part) for part in (*_layers(point_output), *_layers(box_output))
+    )
+    embeds, ious = joined(point_embeds, box_embeds), joined(point_ious, box_ious)
+    sums = jax.lax.map(lambda args: layer(f, *args), (embeds, ious, jnp.arange(len(embeds))))
     weights = jnp.array([config.mask_weight, config.dice_weight, config.iou_weight])
     loss, metrics = jnp.zeros(()), {}
     for i, (name, of_pass) in enumerate((("point", valid[:, : q * k]), ("box", valid[:, q * k :]))):
         # Layers x terms.
-        means = jnp.stack([both[i] for both in sums]) @ batch[f"{name}_weight"]
+        means = sums[i] @ batch[f"{name}_weight"]
         of_layers = means[:, :3] @ weights
         loss += jnp.sum(of_layers)
         mask, dice, iou = jnp.sum(means[:, :3], axis=0)

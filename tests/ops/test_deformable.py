@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uniovseg_jax.ops import deformable
+from uniovseg_jax.ops import deformable, deformable_packed
 
 _SHAPES = ((2, 3), (4, 6), (9, 5))
 
@@ -43,6 +43,7 @@ def _sample_float64(value, locations, weights):
         deformable.deformable_sampling,
         deformable.deformable_sampling_chunked,
         deformable.deformable_sampling_gather,
+        deformable_packed.deformable_sampling_packed,
     ],
 )
 def test_every_form_equals_the_definition(form):
@@ -74,6 +75,17 @@ def test_gradients_equal_those_of_the_gather_and_of_finite_differences():
             ends.append((_sample_float64(*moved) * grad).sum())
         slope = (ends[0] - ends[1]) / (2 * step)
         assert float((got[argument] * direction).sum()) == pytest.approx(slope, rel=1e-3)
+
+
+@pytest.mark.parametrize("chunk", [5, 2048])
+def test_packed_gradients_equal_those_of_the_gather(monkeypatch, chunk):
+    monkeypatch.setattr(deformable_packed, "_CHUNK", chunk)
+    case = [jnp.asarray(x) for x in _case(8)]
+    grad = jnp.asarray(np.random.default_rng(9).normal(size=(2, 12, 3, 5)), jnp.float32)
+    got = deformable_packed.packed_backward(*case, grad, spatial_shapes=_SHAPES)
+    expected = deformable._gather_backward(*case, grad, spatial_shapes=_SHAPES)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_values_equal_torch_grid_sample_with_gradients():

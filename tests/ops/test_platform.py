@@ -18,3 +18,13 @@ def test_only_the_platforms_own_form_is_lowered():
     assert "sine" not in exported.lower(lowering_platforms=("cpu",)).as_text()
     assert "sine" in exported.lower(lowering_platforms=("cuda",)).as_text()
     assert "sine" in exported.lower(lowering_platforms=("tpu",)).as_text()
+
+
+def test_a_tpu_may_have_a_form_of_its_own():
+    def choose(x):
+        return by_platform(x, cpu=jnp.negative, accelerator=jnp.sin, tpu=jnp.cos)
+
+    traced = jax.jit(choose).trace(jnp.float32(2))
+    assert "cosine" in traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert "sine" in traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "cosine" not in traced.lower(lowering_platforms=("cuda",)).as_text()

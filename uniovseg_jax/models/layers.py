@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from uniovseg_jax.ops.attention import masked_attention
+
 Initializer = Callable[..., Array]
 
 xavier_uniform: Initializer = nn.initializers.xavier_uniform()
@@ -165,12 +167,27 @@ class MultiHeadAttention(nn.Module):
           mask: True where a query may attend; broadcasts to (*n, heads, t, s). A row that is
             False everywhere attends evenly, so the caller decides what such a row should do.
         """
-        query = self.query(queries) * (self.dim // self.num_heads) ** -0.5
+        query = self._scaled_query(queries)
         logits = jnp.einsum("...thd,...shd->...hts", query, key, preferred_element_type=jnp.float32)
         if mask is not None:
             logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
         probs = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
         return self.out(jnp.einsum("...hts,...shd->...thd", probs, value))
+
+    def attend_in_groups(
+        self,
+        queries: Float[Array, "b t d"],
+        key: Float[Array, "b s heads head"],
+        value: Float[Array, "b s heads head"],
+        mask: Bool[Array, "b q s"],
+    ) -> Float[Array, "b t d"]:
+        """`attend` where groups of neighbouring queries share a mask; scores are not kept."""
+        # The custom derivative hides the result's type from the type checker.
+        out: Any = masked_attention(self._scaled_query(queries), key, value, mask)
+        return self.out(out)
+
+    def _scaled_query(self, queries: Float[Array, "*n t d"]) -> Float[Array, "*n t heads head"]:
+        return self.query(queries) * (self.dim // self.num_heads) ** -0.5
 
     def __call__(
         self,

@@ -108,10 +108,12 @@ class MaskDecoder(nn.Module):
     Attributes:
       config: Sizes and choices (`quality_head`).
       dtype: Computation type of attention and feed-forward networks.
+      recompute: Whether layers are computed again for the gradient instead of being kept.
     """
 
     config: UniOVSegConfig
     dtype: Any = jnp.float32
+    recompute: bool = False
 
     def setup(self) -> None:
         """Declares the submodules; their names are the parameters' names."""
@@ -184,18 +186,30 @@ class MaskDecoder(nn.Module):
         query_pos = tokens.astype(self.dtype)
         x = self.extra_norm(query_pos + self._attend_within(self.extra_self_attn, query_pos, 0.0))
         predictions = [self._predict(x, prompt_type)]
+        layer = type(self)._layer
+        if self.recompute:
+            layer = nn.remat(layer, static_argnums=(1,))
         for i in range(self.config.decoder_layers):
-            attend = compute_attention_mask(
-                predictions[-1][0], memory.level_pixel_embeds[i % _NUM_LEVELS]
-            )
-            x = self.cross_norm[i](x + self._attend_to_pixels(i, x + query_pos, memory, attend))
-            x = self.self_norm[i](x + self._attend_within(self.self_attn[i], x, query_pos))
-            x = self.ffn_norm[i](x + self.ffn[i](x))
+            x = layer(self, i, x, query_pos, predictions[-1][0], memory)
             predictions.append(self._predict(x, prompt_type))
         return DecoderOutput(
             mask_embeds=tuple(embeds for embeds, _ in predictions),
             pred_ious=tuple(ious for _, ious in predictions if ious is not None),
         )
+
+    def _layer(
+        self,
+        i: int,
+        x: Float[Array, "b q t d"],
+        query_pos: Float[Array, "b q t d"],
+        mask_embeds: Float[Array, "b q k d"],
+        memory: DecoderMemory,
+    ) -> Float[Array, "b q t d"]:
+        """Cross-attention inside the masks of the last prediction, self-attention, FFN."""
+        attend = compute_attention_mask(mask_embeds, memory.level_pixel_embeds[i % _NUM_LEVELS])
+        x = self.cross_norm[i](x + self._attend_to_pixels(i, x + query_pos, memory, attend))
+        x = self.self_norm[i](x + self._attend_within(self.self_attn[i], x, query_pos))
+        return self.ffn_norm[i](x + self.ffn[i](x))
 
     def _attend_to_pixels(
         self,
@@ -204,14 +218,10 @@ class MaskDecoder(nn.Module):
         memory: DecoderMemory,
         attend: Bool[Array, "b q s"],
     ) -> Float[Array, "b q t d"]:
-        """Cross-attention; all tokens and heads of a prompt share its mask by broadcasting."""
+        """Cross-attention; all tokens and heads of a prompt share its mask."""
         b, q, t, d = queries.shape
-        mask = jnp.broadcast_to(attend[:, None, :, None], (b, 1, q, t, attend.shape[-1]))
-        update = self.cross_attn[layer].attend(
-            queries.reshape(b, q * t, d),
-            memory.keys[layer],
-            memory.values[layer],
-            mask.reshape(b, 1, q * t, -1),
+        update = self.cross_attn[layer].attend_in_groups(
+            queries.reshape(b, q * t, d), memory.keys[layer], memory.values[layer], attend
         )
         return update.reshape(queries.shape)
 

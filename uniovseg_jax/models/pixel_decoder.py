@@ -75,9 +75,12 @@ class PixelDecoder(nn.Module):
 
     Attributes:
       config: Sizes and choices (`position_encoding`, `input_norm`, `fpn`).
+      recompute: Whether encoder layers and steps of the pyramid are computed again for the gradient
+        instead of being kept.
     """
 
     config: UniOVSegConfig
+    recompute: bool = False
 
     @nn.compact
     def __call__(self, features: dict[str, Float[Array, "b _ _ _"]]) -> PixelFeatures:
@@ -90,8 +93,11 @@ class PixelDecoder(nn.Module):
         # A 1x1 and a 3x3 convolution per step; the released model takes the last step only.
         steps = ("res2",) if cfg.fpn == "last" else ("res4", "res3", "res2")
         y = maps[-1] if cfg.fpn == "last" else maps[0]
+        fpn_step = type(self)._fpn_step
+        if self.recompute:
+            fpn_step = nn.remat(fpn_step, static_argnums=(3,))
         for name in steps:
-            y = self._fpn_step(features[name], y, name)
+            y = fpn_step(self, features[name], y, name)
         init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
         mask_features = nn.Dense(cfg.dim, kernel_init=init, name="mask_features")(y)
         return PixelFeatures(mask_features, tuple(maps), y)
@@ -117,8 +123,9 @@ class PixelDecoder(nn.Module):
         reference_points = jnp.asarray(np.concatenate([_cell_centres(hw) for hw in shapes]))
 
         x = jnp.concatenate([m.reshape(m.shape[0], -1, cfg.dim) for m in maps], 1)
+        layer = nn.remat(EncoderLayer, static_argnums=(4,)) if self.recompute else EncoderLayer
         for i in range(cfg.encoder_layers):
-            x = EncoderLayer(cfg, name=f"encoder_{i}")(x, pos, reference_points, shapes)
+            x = layer(cfg, name=f"encoder_{i}")(x, pos, reference_points, shapes)
         splits = np.cumsum([h * w for h, w in shapes])[:-1]
         return [
             part.reshape(-1, h, w, cfg.dim)

@@ -47,17 +47,20 @@ class UniOVSeg(nn.Module):
       config: Sizes and choices.
       dtype: Computation type of CLIP and the mask decoder; norms, softmax, mask logits, the pixel
         decoder and the adapter are always float32.
+      recompute: Whether layers of the pixel and the mask decoder are computed again for the
+        gradient instead of being kept: less memory, more time, the same result.
     """
 
     config: UniOVSegConfig
     dtype: Any = jnp.float32
+    recompute: bool = False
 
     def setup(self) -> None:
         """Declares the parts; their names are the top-level names of the parameters."""
         self.clip = CLIP(self.config.clip, self.dtype)
-        self.pixel_decoder = PixelDecoder(self.config)
+        self.pixel_decoder = PixelDecoder(self.config, self.recompute)
         self.prompt_encoder = PromptEncoder(self.config)
-        self.mask_decoder = MaskDecoder(self.config, self.dtype)
+        self.mask_decoder = MaskDecoder(self.config, self.dtype, self.recompute)
         if self.config.adapter is not None:
             self.adapter = FeatureAdapter(self.config)
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from uniovseg_jax.ops.chunks import chunk_size
+from uniovseg_jax.ops.deformable_packed import deformable_sampling_packed, packed_backward
 from uniovseg_jax.ops.platform import by_platform
 
 SpatialShapes = tuple[tuple[int, int], ...]
@@ -60,7 +61,7 @@ def deformable_sampling_gather(
     attention_weights: Float[Array, "b q heads levels points"],
     spatial_shapes: SpatialShapes,
 ) -> Float[Array, "b q heads c"]:
-    """`deformable_sampling` as one gather of all rows and one product: for accelerators."""
+    """`deformable_sampling` as one gather of all rows and one product: for GPUs."""
     b, _, heads, c = value.shape
     q = sampling_locations.shape[1]
     index, weight, _ = _corners(sampling_locations, spatial_shapes)
@@ -222,6 +223,7 @@ def _choose(value: Array, locations: Array, weights: Array, spatial_shapes: Spat
         weights,
         cpu=functools.partial(deformable_sampling_chunked, spatial_shapes=spatial_shapes),
         accelerator=functools.partial(deformable_sampling_gather, spatial_shapes=spatial_shapes),
+        tpu=functools.partial(deformable_sampling_packed, spatial_shapes=spatial_shapes),
     )
 
 
@@ -239,6 +241,7 @@ def _backward(
         grad,
         cpu=functools.partial(_chunked_backward, spatial_shapes=spatial_shapes),
         accelerator=functools.partial(_gather_backward, spatial_shapes=spatial_shapes),
+        tpu=functools.partial(packed_backward, spatial_shapes=spatial_shapes),
     )
 
 
