@@ -33,6 +33,8 @@ class Stage1LossConfig:
       mask_weight: Weight of the cross-entropy.
       dice_weight: Weight of the dice loss.
       iou_weight: Weight of the quality loss; 0 without a quality head.
+      match_rule: `clean`, see `matching.match_many_to_many`, or `released`, see
+        `matching.match_many_to_many_released`; the latter needs targets from the host.
     """
 
     num_points: int = 12544
@@ -41,6 +43,12 @@ class Stage1LossConfig:
     mask_weight: float = 2.0
     dice_weight: float = 1.0
     iou_weight: float = 1.0
+    match_rule: str = "clean"
+
+    def __post_init__(self) -> None:
+        """Checks the rule's name."""
+        if self.match_rule not in ("clean", "released"):
+            raise ValueError(f"loss.match_rule is {self.match_rule!r}; expected clean or released.")
 
     @property
     def num_candidates(self) -> int:

@@ -11,7 +11,7 @@ from uniovseg_jax.data import pipeline
 from uniovseg_jax.models.presets import get_preset
 from uniovseg_jax.train import loop
 from uniovseg_jax.train.objectives import Objective
-from uniovseg_jax.train.phases import Phase
+from uniovseg_jax.train.phase import Phase
 from uniovseg_jax.weights.store import load_pretrained, params_sha256
 
 

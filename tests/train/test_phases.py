@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uniovseg_jax.train import loop, phases
+from uniovseg_jax.train import loop, phase_clip
 from uniovseg_jax.train.phases import make_phase
 from uniovseg_jax.weights.store import load_pretrained
 
@@ -27,7 +27,7 @@ def test_rare_tokens_count_more_and_frames_not_at_all():
     tokens = np.array(
         [[6, 1, 2, 2, 7, 0], [6, 1, 3, 7, 0, 0], [6, 1, 7, 0, 0, 0], [6, 1, 2, 7, 0, 0]]
     )
-    rarity = phases._token_rarity(tokens, 8)
+    rarity = phase_clip._token_rarity(tokens, 8)
     expected = [0, 0, np.log(4 / 3), np.log(4 / 2), np.log(4), np.log(4), 0, 0]
     np.testing.assert_allclose(rarity, expected, rtol=1e-6)
 

@@ -20,7 +20,8 @@ from uniovseg_jax.train.clock import Clock
 from uniovseg_jax.train.interruption import Interrupted, Interruption
 from uniovseg_jax.train.lock import RunLock
 from uniovseg_jax.train.metric_writer import MetricWriter
-from uniovseg_jax.train.phases import Phase, make_phase
+from uniovseg_jax.train.phase import Phase
+from uniovseg_jax.train.phases import make_phase
 from uniovseg_jax.train.replay import write_bundle
 from uniovseg_jax.train.state import TrainState, create_state, merge_variables, split_variables
 from uniovseg_jax.weights.store import params_sha256, save_pretrained
@@ -143,6 +144,9 @@ class _Run:
             batch = next(self._batches)
             placed = sharding.shard_batch(batch, self._mesh)
         with self._clock.time("step"):
+            if self._phase.match:
+                variables = merge_variables(self._state.params, self._state.frozen)
+                placed = self._phase.match(variables, placed)
             self._state, metrics = self._train_step(self._state, placed)
             # Read also where nobody needs it: several steps with collectives in flight at once
             # can lock up virtual CPU devices.

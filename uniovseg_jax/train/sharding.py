@@ -140,6 +140,19 @@ def shard_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
     )
 
 
+def local_rows(array: jax.Array) -> np.ndarray:
+    """Returns what this process holds of an array that is split along its first axis."""
+    rows = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
+
+
+def like_rows(local: np.ndarray, array: jax.Array) -> jax.Array:
+    """Places rows that go with those that this process holds of an array."""
+    if not isinstance(array, jax.Array):
+        return jax.numpy.asarray(local)
+    return jax.make_array_from_process_local_data(array.sharding, local)
+
+
 def to_host(tree: Any) -> Any:
     """Returns whole numpy arrays of what may be spread over devices and processes."""
 
