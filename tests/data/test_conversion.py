@@ -253,3 +253,30 @@ def test_fuzzed_annotations_of_sa1b_never_break_the_conversion(image):
             assert made.reason in ("bad annotation", "other size", "bad masks", "no masks")
             assert made.detail.endswith(".") and len(made.detail) < 400
     assert min(kinds.values()) > 100
+
+
+def test_a_full_disk_is_one_sentence_and_no_result(tmp_path):
+    make_tar(tmp_path / "in" / "a.tar", 60)
+    code = (
+        "import resource, signal, sys; from mask_files import run\n"
+        "from uniovseg_jax.data.mask_sources.sa1b import Sa1bTars\n"
+        "from uniovseg_jax.data.mask_sources.sampling import Sample\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, 1 << 15))\n"
+        "try:\n"
+        "    run(Sa1bTars(sys.argv[1], Sample()), sys.argv[2], records_per_shard=60)\n"
+        "except OSError as error:\n"
+        "    print(error)\n"
+    )
+    path = f"{ROOT}{os.pathsep}{pathlib.Path(__file__).parent}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "in"), str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ".masks-00000.array_record.tmp cannot be written" in done.stdout, done.stderr
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["skipped.jsonl"]
+    with pytest.raises(FileNotFoundError, match="did not finish"):
+        open_mask_records(tmp_path / "out")

@@ -1,5 +1,7 @@
 """Stored images: their own bytes wherever possible, whole, and upright."""
 
+import io
+
 import numpy as np
 import pytest
 from mask_files import encode, picture
@@ -31,7 +33,7 @@ def test_turned_files_are_stored_as_they_are_seen(kind, orientation):
     encoded = encode(blocks, kind, exif=exif)
     stored, height, width = upright_image(encoded, "a")
     seen = decode_image(encoded, "a").astype(int)
-    image = Image.open(__import__("io").BytesIO(stored))
+    image = Image.open(io.BytesIO(stored))
     assert image.format == kind and image.getexif().get(0x0112, 1) == 1
     assert seen.shape[:2] == (height, width) == ((56, 40) if orientation > 4 else (40, 56))
     assert np.abs(np.asarray(image).astype(int) - seen).mean() < (4 if kind == "JPEG" else 1e-9)

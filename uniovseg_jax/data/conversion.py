@@ -5,14 +5,10 @@ the source, so that the number of processes changes nothing in the files.
 """
 
 import collections
-import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
 
 import tqdm
 
@@ -27,14 +23,10 @@ from uniovseg_jax.data.mask_sources.source import (
 )
 from uniovseg_jax.data.records import check_masks, encode_record
 from uniovseg_jax.data.shard_writer import SKIPPED_FILE, ShardWriter
+from uniovseg_jax.data.workers import map_in_order
 
 # After so many records a share of skipped ones that is twice what is allowed ends the conversion.
 _EARLY = 1_000
-# Records that each process has in work or done; about a megabyte each.
-_AHEAD = 8
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +89,7 @@ def convert(
             mininterval=1.0 if sys.stderr.isatty() else 60.0,
         ) as bar,
     ):
-        for made in _map_in_order(make_record, source.candidates(), num_workers):
+        for made in map_in_order(make_record, source.candidates(), num_workers):
             if isinstance(made, EncodedRecord) and made.id in ids:
                 made = Skipped(made.name, "repeated id", f"Another record has the id {made.id!r}.")
             if isinstance(made, Skipped):
@@ -174,28 +166,3 @@ def _check_skipped(
         )
     if not num_records:
         raise ValueError("The source has no record in the sample.")
-
-
-def _map_in_order(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], num_workers: int
-) -> Iterator[_Result]:
-    """Yields `function(item)` in order; in other processes it runs a little ahead."""
-    if num_workers < 2:
-        yield from map(function, items)
-        return
-    # Spawned, not forked: a fork of a process with threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-        ahead: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
-        try:
-            for item in items:
-                ahead.append(pool.submit(function, item))
-                if len(ahead) >= num_workers * _AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        except concurrent.futures.BrokenExecutor as error:
-            raise OSError("A process that read images was killed; was memory short?") from error
-        finally:
-            for future in ahead:
-                future.cancel()

@@ -1,5 +1,6 @@
 """Writes encoded records into array_record shards that appear whole, one by one."""
 
+import contextlib
 import pathlib
 import re
 from types import TracebackType
@@ -56,7 +57,9 @@ class ShardWriter:
         if error is None:
             self._finish_shard()
         else:
-            self._writer.close()
+            # What went wrong first is what counts.
+            with contextlib.suppress(RuntimeError):
+                self._writer.close()
             self._temporary().unlink(missing_ok=True)
 
     def write(self, encoded: bytes) -> None:
@@ -71,7 +74,7 @@ class ShardWriter:
                 self._writer = array_record_module.ArrayRecordWriter(name, _OPTIONS)
             self._writer.write(encoded)
         except RuntimeError as error:  # All that array_record raises.
-            raise OSError(f"{self._temporary()} cannot be written: {error}") from error
+            raise OSError(f"{self._temporary()} cannot be written: {error}.") from error
         self._in_shard += 1
         if self._in_shard == self._records_per_shard:
             self._finish_shard()
@@ -84,7 +87,7 @@ class ShardWriter:
             # A full disk does not always stop the writer; the count of what lies there tells.
             found = count_records(temporary)
         except RuntimeError as error:
-            raise OSError(f"{temporary} cannot be written: {error}") from error
+            raise OSError(f"{temporary} cannot be written: {error}.") from error
         if found != self._in_shard:
             raise OSError(
                 f"{temporary} holds {found} of {self._in_shard} records: the disk may be full."
