@@ -22,7 +22,7 @@ import pathlib
 
 import ml_collections
 
-from uniovseg_jax.train.default_config import default_config, parse_options
+from uniovseg_jax.train.default_config import STAGE1_NO_DECAY, default_config, parse_options
 
 _ASSETS = pathlib.Path(__file__).resolve().parent.parent / "uniovseg_jax" / "assets"
 _PHASES = ("clip", "stage1", "stage2")
@@ -91,12 +91,7 @@ def _stage1(config: ml_collections.ConfigDict) -> None:
     config.loss = ml_collections.ConfigDict({"num_points": 256, "match_rule": "clean"})
     config.optimizer.learning_rate = 8e-4
     config.optimizer.warmup_steps = 50
-    # Norms and tables of embeddings do not decay.
-    config.optimizer.no_decay = (
-        r".*norm[^/]*/(bias|scale)",
-        r"mask_decoder/level_embed",
-        r"prompt_encoder/click_embed",
-    )
+    config.optimizer.no_decay = STAGE1_NO_DECAY
     config.evals.num_examples = 128
     config.evals.every = 1200
 

@@ -6,6 +6,14 @@ import ml_collections
 
 from uniovseg_jax.models.presets import config_to_dict, get_preset
 
+# What does not decay in stage 1: norms and tables of embeddings (Mask2Former's rule, with the
+# released channel norms counted as norms).
+STAGE1_NO_DECAY = (
+    r".*norm[^/]*/(bias|scale)",
+    r"mask_decoder/level_embed",
+    r"prompt_encoder/click_embed",
+)
+
 
 def default_config(phase: str, preset: str, seed: int) -> ml_collections.ConfigDict:
     """Returns a configuration to which a phase adds `batch_size`, `total_steps`, data and loss.

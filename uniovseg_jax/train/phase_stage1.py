@@ -114,7 +114,8 @@ def make_released_matcher(
             output = model.decode_masks(features, memory, boxes, "point")
             return output.mask_embeds[-1], memory.pixel_embeds
 
-        mask_embeds, f = model.apply(variables, method=decode)
+        outputs: Any = model.apply(variables, method=decode)
+        mask_embeds, f = outputs
         masks = losses.unpack_masks(batch["mask_bits"])
 
         def of_image(mask_embeds: Array, f: Array, masks: Array) -> Float[Array, "q k n"]:

@@ -88,9 +88,8 @@ def _subtree(arrays: dict[str, np.ndarray], name: str) -> Any:
 
 
 def _not_finite(tree: Any) -> list[str]:
-    flat = traverse_util.flatten_dict(tree, sep="/")
     return [
-        path
-        for path, leaf in flat.items()
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         if np.issubdtype(np.asarray(leaf).dtype, np.floating) and not np.isfinite(leaf).all()
     ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from jax.experimental import multihost_utils
@@ -123,7 +124,7 @@ def place_state(state: TrainState, shardings: TrainState) -> TrainState:
 def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_place(jax.random.key_data(leaf), sharding))
     host = np.asarray(leaf)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
@@ -149,7 +150,7 @@ def local_rows(array: jax.Array) -> np.ndarray:
 def like_rows(local: np.ndarray, array: jax.Array) -> jax.Array:
     """Places rows that go with those that this process holds of an array."""
     if not isinstance(array, jax.Array):
-        return jax.numpy.asarray(local)
+        return jnp.asarray(local)
     return jax.make_array_from_process_local_data(array.sharding, local)
 
 
