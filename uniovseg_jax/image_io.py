@@ -1,5 +1,6 @@
 """Reading images of any kind as RGB, safely."""
 
+import io
 import os
 import pathlib
 
@@ -30,19 +31,42 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
         raise FileNotFoundError(f"There is no image file {path}.")
     if not path.is_file():
         raise ValueError(f"{path} is not an image file.")
+    return _decode(path, str(path))
+
+
+def decode_image(
+    image: bytes | UInt8[np.ndarray, "h w 3"], name: str
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns the pixels of a record's image, which is a file's bytes or RGB already.
+
+    Args:
+      image: Bytes are read as `read_image` reads files.
+      name: What a complaint calls it.
+
+    Raises:
+      ValueError: As `read_image`, or if an array is no RGB image.
+    """
+    if isinstance(image, bytes):
+        return _decode(io.BytesIO(image), name)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"{name}: expected uint8 RGB, got {image.dtype} of shape {image.shape}.")
+    return image
+
+
+def _decode(file: pathlib.Path | io.BytesIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:
-        raise ValueError(f"{path} has more than {MAX_PIXELS} pixels; make it smaller.") from None
+        raise ValueError(f"{name} has more than {MAX_PIXELS} pixels; make it smaller.") from None
     # Decoders fail on broken files with whatever comes up: OSError, SyntaxError, struct.error.
     except Exception as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ValueError(
-            f"{path} cannot be read as an image ({reason}); expected a whole {', '.join(FORMATS)}."
+            f"{name} cannot be read as an image ({reason}); expected a whole {', '.join(FORMATS)}."
         ) from error
 
 
