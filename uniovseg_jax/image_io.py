@@ -34,13 +34,11 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     return _decode(path, str(path))
 
 
-def decode_image(
-    image: bytes | UInt8[np.ndarray, "h w 3"], name: str
-) -> UInt8[np.ndarray, "h w 3"]:
+def decode_image(image: bytes | np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
     """Returns the pixels of a record's image, which is a file's bytes or RGB already.
 
     Args:
-      image: Bytes are read as `read_image` reads files.
+      image: Bytes are read as `read_image` reads files; an array must be uint8 "h w 3".
       name: What a complaint calls it.
 
     Raises:

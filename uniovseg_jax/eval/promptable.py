@@ -102,7 +102,7 @@ def center_point(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "2"]:
     if x1 == x0:
         raise ValueError("An empty mask has no centre point.")
     # The frame around the box is nearer than anything beyond it.
-    distance = ndimage.distance_transform_edt(np.pad(mask[y0:y1, x0:x1], 1))
+    distance = np.asarray(ndimage.distance_transform_edt(np.pad(mask[y0:y1, x0:x1], 1)))
     y, x = np.unravel_index(np.argmax(distance), distance.shape)
     return np.array([x - 1 + x0, y - 1 + y0], np.float64)
 
