@@ -5,12 +5,12 @@ The numbers of different modes are different quantities, so a mode goes along wi
   `grid_any`     The best of all masks of a grid of points (the paper's words, taken literally).
   `grid_inside`  The best of the masks of those grid points that lie inside the true mask; where
                  none does, of the grid point nearest to its centre point.
-  `center`       One point per mask, its innermost pixel; the best of the outputs (SAM's oracle).
+  `center`       One point per mask, its innermost pixel; the best of its outputs, as for SAM.
   `random`       One point per mask, any of its pixels, drawn from a seed; the best of the outputs.
   `box`          The tight box of the mask; its output.
 
-`center_ranked` and `random_ranked` are no oracles: they score the output of the highest predicted
-quality. Only masks come in; `prompted.py` asks a model for them.
+All these choose by the truth. `center_ranked` and `random_ranked` do not: they score the output of
+the highest predicted quality. Only masks come in; `prompted.py` asks a model for them.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""What superpixels can do where a model is asked for masks: the oracle of a fixed pool of them.
+"""What superpixels can do where a model is asked for masks: the best of a fixed pool of them.
 
 Needs scikit-image, which the extra `eval` brings.
 """
@@ -29,8 +29,9 @@ def superpixel_pool(
     SLIC with 6 * 2^r segments asked for and compactness 20, and Felzenszwalb with sigma 0.8 and
     with sigma 0.5, both with scale pixels / 27 / 2^r and segments of at least pixels / 2000. The
     map with which the number is reached is the last one, so a pool has somewhat more segments than
-    asked for; an image without structure can have fewer. Of several recipes tried on twelve
-    photographs of CamVid's train drives this one had the highest oracle at about 1600 segments.
+    asked for; an image without structure can have fewer. On twelve photographs of CamVid's train
+    drives (regions of at least 0.1 %) the best of its 1744 segments had a mean IoU of 0.566, that
+    of 1445 of Felzenszwalb's alone 0.552 and that of 1398 of SLIC's alone 0.427.
 
     Args:
       image: RGB.
