@@ -37,8 +37,25 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
         return _to_rgb(ImageOps.exif_transpose(image))
 
 
-def decode_image(encoded: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
-    """`read_image` of a file that is in memory; `name` stands for it in complaints."""
+def decode_image(encoded: bytes | np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """`read_image` of a file that is in memory; `name` stands for it in complaints.
+
+    Pixels that are decoded already, RGB of 8 bits, are returned as they are.
+
+    Raises:
+      ValueError: As `read_image`, or if pixels are of another kind.
+    """
+    if isinstance(encoded, np.ndarray):
+        if (
+            encoded.dtype != np.uint8
+            or encoded.ndim != 3
+            or encoded.shape[2] != 3
+            or not encoded.size
+        ):
+            raise ValueError(
+                f"{name}: expected uint8 RGB, got {encoded.dtype} of shape {encoded.shape}."
+            )
+        return encoded
     with open_image(io.BytesIO(encoded), name) as image:
         return _to_rgb(ImageOps.exif_transpose(image))
 

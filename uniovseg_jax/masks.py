@@ -208,7 +208,7 @@ def packed_nms(
     """`mask_nms` on masks of eight pixels a byte (uint8 "n h w/8", `packbits` along x)."""
     if packed.shape[0] == 0:
         return np.zeros(0, np.int64)
-    words = _as_words(packed)
+    words = as_words(packed)
     areas = np.bitwise_count(words).sum(axis=(1, 2), dtype=np.int64)
     filled: np.ndarray = np.any(words, axis=2)
     top = np.argmax(filled, axis=1)
@@ -232,7 +232,7 @@ def packed_nms(
     return np.array(kept, np.int64)
 
 
-def _as_words(packed: UInt8[np.ndarray, "n h w8"]) -> UInt64[np.ndarray, "n h words"]:
+def as_words(packed: UInt8[np.ndarray, "n h w8"]) -> UInt64[np.ndarray, "n h words"]:
     """Views packed bytes as 64-bit words, padding each row with zeros."""
     pad = -packed.shape[-1] % 8
     if pad:
