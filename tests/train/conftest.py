@@ -74,7 +74,7 @@ def pairs_dir(get_config, tmp_path_factory):
     return directory
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_config(get_config, world_dir, clip_dir):
     """Returns `(phase, **changes) -> config`; changes name fields, `__` standing for a dot."""
 
