@@ -24,9 +24,7 @@ def _attend_float64(query, key, value, mask):
     return np.einsum("bhts,bshc->bthc", probs, value)
 
 
-@pytest.mark.parametrize(
-    "form", [attention.masked_attention, attention._whole, attention._by_head]
-)
+@pytest.mark.parametrize("form", [attention.masked_attention, attention._whole, attention._by_head])
 def test_every_form_equals_the_definition(form):
     case = _case()
     np.testing.assert_allclose(form(*case), _attend_float64(*case), atol=1e-5)
