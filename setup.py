@@ -38,6 +38,7 @@ setup(
         "jax>=0.10.2",
         "jaxtyping>=0.3",
         "ml_collections>=1.1",
+        "msgpack>=1.0",
         "numpy>=2.0",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
@@ -52,6 +53,8 @@ setup(
     extras_require={
         # Reading PyTorch checkpoints, and the tests that compare with PyTorch.
         "convert": ["torch>=2.7", "torchvision>=0.22", "open_clip_torch>=3.0"],
+        # Superpixels, beside which masks are scored.
+        "eval": ["scikit-image>=0.25"],
         # Talking to a language model server when captions are refined.
         "llm": ["httpx>=0.27"],
         # Serving the model as a web page: server and form uploads.
@@ -66,6 +69,7 @@ setup(
             "pytest>=8",
             "pytest-timeout>=2.3",
             "ruff>=0.12",
+            "scikit-image>=0.25",
             "scikit-learn>=1.5",
         ],
     },

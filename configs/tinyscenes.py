@@ -22,7 +22,7 @@ import pathlib
 
 import ml_collections
 
-from uniovseg_jax.models.presets import config_to_dict, get_preset
+from uniovseg_jax.train.default_config import STAGE1_NO_DECAY, default_config, parse_options
 
 _ASSETS = pathlib.Path(__file__).resolve().parent.parent / "uniovseg_jax" / "assets"
 _PHASES = ("clip", "stage1", "stage2")
@@ -37,44 +37,18 @@ def get_config(arg: str = "clip") -> ml_collections.ConfigDict:
     Raises:
       ValueError: If the phase or an option is unknown.
     """
-    phase, *words = arg.split(",")
-    if phase not in _PHASES:
-        raise ValueError(f"Unknown phase {phase!r}; expected one of {', '.join(_PHASES)}.")
-    options = _parse_options(words)
-    seed = options["seed"]
-
-    config = ml_collections.ConfigDict()
-    config.phase = phase
-    config.seed = seed
-    config.num_devices = 0  # All of them.
-    config.init = ""  # Model directories, separated by commas.
-    config.ema_decay = 0.0
-    config.model = ml_collections.ConfigDict(config_to_dict(get_preset(options["preset"])))
+    phase, options = parse_options(arg, _PHASES, preset="nano", flags=("tiny",))
+    config = default_config(phase, options["preset"], options["seed"])
     config.data = ml_collections.ConfigDict(
-        {"directory": "runs/data/tinyscenes", "seed": seed, "sizes": "full"}
-    )
-    config.optimizer = ml_collections.ConfigDict(
         {
-            "learning_rate": 1e-3,
-            "schedule": "cosine",
-            "warmup_steps": 0,
-            "milestones": (0.85, 0.95),  # Of multistep, as fractions of the run.
-            "gamma": 0.1,
-            "b1": 0.9,
-            "b2": 0.999,
-            "eps": 1e-8,
-            "weight_decay": 0.05,
-            "clip_norm": 1.0,
-            "no_decay": (),
+            "name": "tinyscenes",
+            "directory": "runs/data/tinyscenes",
+            "seed": options["seed"],
+            "sizes": "full",
         }
     )
-    config.checkpoint = ml_collections.ConfigDict({"every": 500, "keep": 2})
-    config.log = ml_collections.ConfigDict({"every": 20})
-    # `select` names the metric by which the best parameters are kept; empty: the last ones.
-    # With `patience`, training ends after that many evaluations without a better one.
-    config.evals = ml_collections.ConfigDict(
-        {"every": 500, "num_examples": 1000, "select": "", "patience": 0}
-    )
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
     {"clip": _clip, "stage1": _stage1, "stage2": _stage2}[phase](config)
     if options["tiny"]:
         _make_tiny(config)
@@ -84,7 +58,6 @@ def get_config(arg: str = "clip") -> ml_collections.ConfigDict:
 def _clip(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 128
     config.total_steps = 2800
-    config.freeze = ()
     config.ema_decay = 0.998
     config.data.scale_range = (0.875, 1.125)
     config.data.brightness = 0.15
@@ -113,16 +86,12 @@ def _stage1(config: ml_collections.ConfigDict) -> None:
     config.data.points_per_side = 5
     config.data.num_boxes = 16
     config.data.scale_range = (0.8, 1.2)
+    config.data.colour_jitter = False  # Things are named by their colours: only brightness here.
     config.data.brightness = 0.15
-    config.loss = ml_collections.ConfigDict({"num_points": 256})
+    config.loss = ml_collections.ConfigDict({"num_points": 256, "match_rule": "clean"})
     config.optimizer.learning_rate = 8e-4
     config.optimizer.warmup_steps = 50
-    # Norms and tables of embeddings do not decay.
-    config.optimizer.no_decay = (
-        r".*norm[^/]*/(bias|scale)",
-        r"mask_decoder/level_embed",
-        r"prompt_encoder/click_embed",
-    )
+    config.optimizer.no_decay = STAGE1_NO_DECAY
     config.evals.num_examples = 128
     config.evals.every = 1200
 
@@ -153,20 +122,3 @@ def _make_tiny(config: ml_collections.ConfigDict) -> None:
     config.evals.every = config.total_steps
     config.evals.num_examples = 64
     config.log.every = 2
-
-
-def _parse_options(words: list[str]) -> dict:
-    options = {"tiny": False, "seed": 0, "preset": "nano"}
-    for word in words:
-        key, _, value = word.partition("=")
-        if key == "tiny" and value in ("", "true", "false"):
-            options["tiny"] = value != "false"
-        elif key == "seed" and value.isdecimal():
-            options["seed"] = int(value)
-        elif key == "preset" and value:
-            options["preset"] = value
-        else:
-            raise ValueError(
-                f"Unknown option {word!r}; expected tiny, seed=<number> or preset=<name>."
-            )
-    return options

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import one_line, write_whole
 
 # `weights_only=True` was bypassed before: CVE-2025-32434 (2.6) and CVE-2026-24747 (2.10).
 MIN_TORCH = (2, 10)
@@ -101,7 +101,7 @@ def _read_safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
                 if dtype in _FLOATS
             }
     except (SafetensorError, ValueError, OSError) as error:
-        raise ValueError(f"{file} is no readable safetensors file: {_one_line(error)}") from error
+        raise ValueError(f"{file} is no readable safetensors file: {one_line(error)}") from error
 
 
 def _read_pickle(file: pathlib.Path) -> dict[str, np.ndarray]:
@@ -169,10 +169,6 @@ def _is_zip(file: pathlib.Path) -> bool:
     """Tells the current format of `torch.save`, which can be mapped, from the one before 1.6."""
     with file.open("rb") as opened:
         return opened.read(2) == b"PK"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") + "."
 
 
 def _reason(error: BaseException) -> str:

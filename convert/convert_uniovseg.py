@@ -66,14 +66,17 @@ def _compare() -> int:
 
 
 def _to_torch() -> int:
+    from convert.openclip_models import has_conv_mlp
     from convert.script import write_published
-    from convert.uniovseg_rules import MASK_RULES, UNIOVSEG_RULES
+    from convert.uniovseg_rules import MASK_RULES, uniovseg_rules
     from uniovseg_jax.weights.store import flatten_variables, load_pretrained
 
     model = load_pretrained(FLAGS.model)
     if "masks" not in model.parts:
         raise ValueError(f"{FLAGS.model} holds no masks; expected a model with that part.")
-    rules = UNIOVSEG_RULES if "clip" in model.parts else MASK_RULES
+    rules = MASK_RULES
+    if "clip" in model.parts:
+        rules = uniovseg_rules(has_conv_mlp(model.config.clip))
     flat = flatten_variables(model.variables)
     if "adapter" in model.parts:
         print("The published layout has no place for the adapter: it is left out.")

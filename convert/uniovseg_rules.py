@@ -4,7 +4,7 @@ Source: the published checkpoint's names and shapes; list order is irrelevant he
 matches one rule.
 """
 
-from convert.openclip_rules import OPENCLIP_RULES
+from convert.openclip_rules import openclip_rules
 from uniovseg_jax.weights.rules import (
     CONV,
     CONV_1X1,
@@ -103,8 +103,11 @@ MASK_RULES: tuple[Rule, ...] = (
     *_prompt_encoder_rules(),
     *_mask_decoder_rules(),
 )
-# The complete checkpoint.
-UNIOVSEG_RULES: tuple[Rule, ...] = (
-    *(r.with_source_prefix(CLIP_PREFIX) for r in OPENCLIP_RULES),
-    *MASK_RULES,
-)
+
+
+def uniovseg_rules(conv_mlp: bool) -> tuple[Rule, ...]:
+    """Returns the table of a complete checkpoint; `conv_mlp` as for `openclip_rules`."""
+    return (*(r.with_source_prefix(CLIP_PREFIX) for r in openclip_rules(conv_mlp)), *MASK_RULES)
+
+
+UNIOVSEG_RULES = uniovseg_rules(conv_mlp=False)

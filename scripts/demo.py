@@ -56,6 +56,7 @@ def main(argv: list[str]) -> None:
     # What the demo does is printed part by part; libraries need only warn.
     logging.set_verbosity(logging.WARNING)
     from uniovseg_jax.demo.run import DemoOptions, run_demo
+    from uniovseg_jax.train.interruption import Interrupted
 
     output = pathlib.Path(_OUTPUT.value)
     default_data = output / "data" if _TINY.value else pathlib.Path("runs/data/tinyscenes")
@@ -75,6 +76,8 @@ def main(argv: list[str]) -> None:
     get_config = _load_config_file(_ROOT / "configs" / "tinyscenes.py").get_config
     try:
         run_demo(options, get_config)
+    except Interrupted:
+        print("Saved; the same command goes on from there.")
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 

@@ -13,6 +13,13 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, a colon, and the phase with its options."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that the run writes.")
+_DISTRIBUTED = flags.DEFINE_string(
+    "distributed",
+    None,
+    "Train with several processes, all started with the same configuration and workdir: 'auto' "
+    "where JAX can find out (TPU pods, Slurm, Open MPI), or <host>:<port> of the first process, "
+    "the number of processes, and the number of this one, separated by commas.",
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -23,14 +30,36 @@ def main(argv: list[str]) -> None:
     # Threads of numpy's own would fight with those of JAX for the same few cores. The variable is
     # read when numpy is imported, just below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if _DISTRIBUTED.value:
+        _join(_DISTRIBUTED.value)
+    from uniovseg_jax.train.interruption import Interrupted
     from uniovseg_jax.train.loop import train
 
     try:
         final = train(_CONFIG.value, str(_WORKDIR.value))
+    except Interrupted:
+        print(f"Saved to {_WORKDIR.value}; the same command goes on from there.")
+        return
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in final["metrics"].items())
     print(f"Done after {final['step']} steps: {numbers}. Model: {_WORKDIR.value}/model")
+
+
+def _join(value: str) -> None:
+    """Joins the other processes, before anything else asks JAX for devices."""
+    import jax
+
+    if value == "auto":
+        jax.distributed.initialize()
+        return
+    words = value.split(",")
+    if len(words) != 3 or not all(word.isdecimal() for word in words[1:]):
+        sys.exit(
+            f"error: --distributed is {value!r}; expected auto, or "
+            "<host>:<port>,<number of processes>,<number of this process>."
+        )
+    jax.distributed.initialize(words[0], int(words[1]), int(words[2]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from uniovseg_jax import losses
+from uniovseg_jax import losses, matching
 from uniovseg_jax.models.mask_decoder import DecoderOutput
 
 B, Q, K, D, S, N, R, LAYERS = 2, 5, 4, 8, 64, 6, 3, 3
@@ -40,6 +40,12 @@ def make_inputs(seed=0):
     return embeds, ious, f, batch
 
 
+def packed(batch):
+    """The batch with eight pixels a byte, as training has it."""
+    masks = {"mask_bits": np.packbits(batch["masks"], axis=-1)}
+    return masks | {name: value for name, value in batch.items() if name != "masks"}
+
+
 def arguments(embeds, ious, f, batch, keys):
     """The arrays as `stage1_loss` takes them."""
     points, boxes = (
@@ -49,7 +55,8 @@ def arguments(embeds, ious, f, batch, keys):
         )
         for of_pass, quality in zip(embeds, ious, strict=True)
     )
-    batch = {name: jnp.asarray(value) for name, value in batch.items()}
+    batch = {name: jnp.asarray(value) for name, value in packed(batch).items()}
+    batch = losses.pair_weights(batch, K) | batch
     return points, boxes, jnp.asarray(f, jnp.float32), batch, keys
 
 
@@ -215,6 +222,71 @@ def test_stage1_loss_is_normalised_over_the_whole_batch():
     )
     assert float(twice[0]) == pytest.approx(float(loss), rel=1e-5)
     assert twice[1]["point_pairs"] == 2 * metrics["point_pairs"]
+
+
+def test_the_losses_of_the_parts_of_a_batch_add_up_to_that_of_the_whole():
+    embeds, ious, f, batch = make_inputs(5)
+    keys = jax.random.split(jax.random.key(1), B)
+    args = arguments(embeds, ious, f, batch, keys)
+    (loss, metrics), grads = loss_with_gradient(*args, CONFIG)
+    total, sums, of_embeds = 0.0, {}, []
+    for i in range(B):
+        part = jax.tree.map(lambda x, i=i: x[i : i + 1], args)
+        (value, found), of_part = loss_with_gradient(*part, CONFIG)
+        total += value
+        sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
+        of_embeds.append(of_part[0].mask_embeds[0])
+    assert float(total) == pytest.approx(float(loss), rel=1e-5)
+    assert set(sums) == set(metrics)
+    for name, value in metrics.items():
+        assert float(sums[name]) == pytest.approx(float(value), rel=1e-5), name
+    whole = grads[0].mask_embeds[0]
+    np.testing.assert_allclose(np.concatenate(of_embeds), whole, rtol=1e-4, atol=1e-7)
+    of_layers = [v for name, v in metrics.items() if "_layer_" in name]
+    assert len(of_layers) == 2 * LAYERS
+    assert float(sum(of_layers)) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_pairs_are_counted_before_they_are_made():
+    rng = np.random.default_rng(8)
+    for _ in range(20):
+        embeds, ious, f, batch = make_inputs(rng.integers(1 << 30))
+        batch["mask_valid"] = rng.random((B, N)) < rng.random()
+        _, metrics = call(embeds, ious, f, batch, jax.random.split(jax.random.key(1), B))
+        weights = losses.pair_weights(jax.tree.map(jnp.asarray, packed(batch)), K)
+        for name in ("point", "box"):
+            expected = np.full(B, 1 / max(1, float(metrics[f"{name}_pairs"])))
+            np.testing.assert_allclose(weights[f"{name}_weight"], expected, rtol=1e-6)
+
+
+def test_packed_masks_are_read_as_they_are():
+    rng = np.random.default_rng(3)
+    masks = rng.random((5, 24, 40)) < 0.5
+    bits = jnp.asarray(np.packbits(masks, axis=-1))
+    np.testing.assert_array_equal(losses.unpack_masks(bits), masks)
+    points = rng.uniform(-2, 45, (200, 2)).astype(np.float32)
+    valid = np.array([True, True, False, True, True])
+    x, y = np.clip(np.floor(points).astype(int), 0, [39, 23]).T
+    found = losses.membership(bits, jnp.asarray(valid), jnp.asarray(points))
+    np.testing.assert_array_equal(found, masks[:, y, x].T & valid)
+
+
+def test_given_targets_take_the_place_of_matching():
+    embeds, ious, f, batch = make_inputs(9)
+    keys = jax.random.split(jax.random.key(1), B)
+    args = arguments(embeds, ious, f, batch, keys)
+    costs = jax.vmap(losses.coarse_costs, in_axes=(0, 0, 0, None))
+    of_points, _ = costs(args[0].mask_embeds[-1], args[2], jnp.asarray(batch["masks"]), CONFIG)
+    member = jax.vmap(losses.membership)(
+        *(args[3][name] for name in ("mask_bits", "mask_valid", "points"))
+    )
+    matched = matching.match_many_to_many(of_points, member)
+    (loss, _), _ = loss_with_gradient(*args, CONFIG)
+    given = (*args[:3], args[3] | {"targets": matched}, args[4])
+    assert float(loss_with_gradient(*given, CONFIG)[0][0]) == float(loss)
+    nothing = (*args[:3], args[3] | {"targets": jnp.full((B, Q, K), -1)}, args[4])
+    metrics = loss_with_gradient(*nothing, CONFIG)[0][1]
+    assert metrics["point_pairs"] == 0 and metrics["point_mask"] == 0 < metrics["box_mask"]
 
 
 def test_stage1_loss_without_pairs_or_quality_head():

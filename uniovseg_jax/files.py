@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what to say when one cannot be read."""
 
 import os
 import pathlib
@@ -22,3 +22,8 @@ def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> Non
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def one_line(error: BaseException) -> str:
+    """Returns what an error says as one sentence, to be put behind a file's name."""
+    return " ".join(str(error).split()).rstrip(".") + "."

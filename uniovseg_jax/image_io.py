@@ -1,11 +1,14 @@
 """Reading images of any kind as RGB, safely."""
 
+import contextlib
+import io
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from jaxtyping import Integer, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # Larger files are refused before they are decoded.
@@ -30,19 +33,75 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
         raise FileNotFoundError(f"There is no image file {path}.")
     if not path.is_file():
         raise ValueError(f"{path} is not an image file.")
+    with open_image(path, str(path)) as image:
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def decode_image(encoded: bytes | np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """`read_image` of a file that is in memory; `name` stands for it in complaints.
+
+    Pixels that are decoded already, RGB of 8 bits, are returned as they are.
+
+    Raises:
+      ValueError: As `read_image`, or if pixels are of another kind.
+    """
+    if isinstance(encoded, np.ndarray):
+        if (
+            encoded.dtype != np.uint8
+            or encoded.ndim != 3
+            or encoded.shape[2] != 3
+            or not encoded.size
+        ):
+            raise ValueError(
+                f"{name}: expected uint8 RGB, got {encoded.dtype} of shape {encoded.shape}."
+            )
+        return encoded
+    with open_image(io.BytesIO(encoded), name) as image:
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def read_labels(encoded: bytes, name: str) -> Integer[np.ndarray, "h w"]:
+    """Reads a label map as it is stored: grey values, or indices of a palette.
+
+    Args:
+      encoded: A PNG file of one channel; others lose labels when they are written.
+      name: Of the file, for complaints.
+
+    Raises:
+      ValueError: If it is anything else or damaged.
+    """
+    with open_image(io.BytesIO(encoded), name) as image:
+        kind, labels = image.format, np.asarray(ImageOps.exif_transpose(image))
+    if kind != "PNG" or labels.ndim != 2:
+        raise ValueError(f"{name} is no label map: expected a PNG file of one channel.")
+    return labels.astype(np.int32)
+
+
+@contextlib.contextmanager
+def open_image(file: pathlib.Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
+    """Opens an image of the allowed formats; whatever goes wrong within is one sentence.
+
+    Args:
+      file: Where the image is.
+      name: Of the image, for complaints.
+
+    Raises:
+      ValueError: If it is no whole image of `FORMATS` or has more than `MAX_PIXELS` pixels.
+    """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except Image.DecompressionBombError:
-        raise ValueError(f"{path} has more than {MAX_PIXELS} pixels; make it smaller.") from None
+        raise ValueError(f"{name} has more than {MAX_PIXELS} pixels; make it smaller.") from None
     # Decoders fail on broken files with whatever comes up: OSError, SyntaxError, struct.error.
     except Exception as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        if isinstance(error, UnidentifiedImageError):  # It would name an object in memory.
+            reason = "unknown format"
         raise ValueError(
-            f"{path} cannot be read as an image ({reason}); expected a whole {', '.join(FORMATS)}."
+            f"{name} cannot be read as an image ({reason}); expected a whole {', '.join(FORMATS)}."
         ) from error
 
 

@@ -12,7 +12,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from uniovseg_jax.matching import match_many_to_many
 from uniovseg_jax.models.mask_decoder import DecoderOutput
@@ -33,6 +33,8 @@ class Stage1LossConfig:
       mask_weight: Weight of the cross-entropy.
       dice_weight: Weight of the dice loss.
       iou_weight: Weight of the quality loss; 0 without a quality head.
+      match_rule: `clean`, see `matching.match_many_to_many`, or `released`, see
+        `matching.match_many_to_many_released`; the latter needs targets from the host.
     """
 
     num_points: int = 12544
@@ -41,6 +43,12 @@ class Stage1LossConfig:
     mask_weight: float = 2.0
     dice_weight: float = 1.0
     iou_weight: float = 1.0
+    match_rule: str = "clean"
+
+    def __post_init__(self) -> None:
+        """Checks the rule's name."""
+        if self.match_rule not in ("clean", "released"):
+            raise ValueError(f"loss.match_rule is {self.match_rule!r}; expected clean or released.")
 
     @property
     def num_candidates(self) -> int:
@@ -76,12 +84,22 @@ def matching_costs(
     return bce, 1 - (2 * inter + 1) / (total + 1)
 
 
+def unpack_masks(mask_bits: UInt8[Array, "*n h w8"]) -> Bool[Array, "*n h w"]:
+    """Unpacks masks of eight pixels a byte, the first pixel in the highest bit."""
+    shifts = jnp.arange(7, -1, -1, dtype=jnp.uint8)
+    bits = (mask_bits[..., None] >> shifts) & 1
+    return bits.astype(bool).reshape(*mask_bits.shape[:-1], -1)
+
+
 def membership(
-    masks: Bool[Array, "n s s"], valid: Bool[Array, " n"], points: Float[Array, "q 2"]
+    mask_bits: UInt8[Array, "n h w8"], valid: Bool[Array, " n"], points: Float[Array, "q 2"]
 ) -> Bool[Array, "q n"]:
-    """Returns which masks contain which points (x, y in pixels)."""
-    pixel = jnp.clip(jnp.floor(points).astype(jnp.int32), 0, masks.shape[-1] - 1)
-    return masks[:, pixel[:, 1], pixel[:, 0]].T & valid
+    """Returns which packed masks contain which points (x, y in pixels)."""
+    n, h, w8 = mask_bits.shape
+    x, y = jnp.floor(points).astype(jnp.int32).T
+    x, y = jnp.clip(x, 0, 8 * w8 - 1), jnp.clip(y, 0, h - 1)
+    inside = (mask_bits[:, y, x // 8] >> (7 - x % 8).astype(jnp.uint8)) & 1
+    return inside.astype(bool).T & valid
 
 
 def point_losses(
@@ -105,21 +123,16 @@ def smooth_l1(error: Float[Array, "*lead"]) -> Float[Array, "*lead"]:
     return jnp.where(size < 1, 0.5 * size**2, size - 0.5)
 
 
-def match_points(
+def coarse_costs(
     mask_embeds: Float[Array, "q k d"],
     f: Float[Array, "h w d"],
     masks: Bool[Array, "n s s"],
-    mask_valid: Bool[Array, " n"],
-    points: Float[Array, "q 2"],
     config: Stage1LossConfig,
-) -> tuple[Int[Array, "q k"], Float[Array, "q k"]]:
-    """Matches the last layer's masks of one image's points to the ground truths under them.
+) -> tuple[Float[Array, "q k n"], Float[Array, "q k n"]]:
+    """Returns matching costs, and the dice losses in them, of one image's masks with its truths.
 
-    Costs are taken on maps of half the stride-4 size (2 x 2 means of logits) against every eighth
+    They are taken on maps of half the stride-4 size (2 x 2 means of logits) against every eighth
     pixel of the truth.
-
-    Returns:
-      Index of the truth, -1 for none, and 1 - dice loss of that match (0 for none).
     """
     h, w, d = f.shape
     coarse = jnp.mean(f.astype(jnp.float32).reshape(h // 2, 2, w // 2, 2, d), axis=(1, 3))
@@ -128,10 +141,36 @@ def match_points(
     stride = masks.shape[-1] // (w // 2)
     truth = masks[:, ::stride, ::stride].reshape(masks.shape[0], -1)
     bce, dice = matching_costs(logits, truth)
-    costs = config.mask_weight * bce + config.dice_weight * dice
-    targets = match_many_to_many(costs, membership(masks, mask_valid, points))
-    picked = jnp.take_along_axis(dice, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
-    return jax.lax.stop_gradient((targets, jnp.where(targets >= 0, 1 - picked, 0.0)))
+    return config.mask_weight * bce + config.dice_weight * dice, dice
+
+
+def pair_weights(batch: dict[str, Array], masks_per_point: int) -> dict[str, Float[Array, " b"]]:
+    """Returns what each pair of an image counts: 1 / the pairs of the whole batch.
+
+    A point within m truths gets as many pairs as it can, min(m, masks per point), whatever the
+    costs are: the number is known before any mask is predicted.
+
+    Args:
+      batch: The whole batch, as for `stage1_loss`.
+      masks_per_point: Masks that a point predicts.
+
+    Returns:
+      "point_weight" and "box_weight", the same number for every image.
+    """
+    inside = _memberships(batch)
+    of_points = jnp.sum(jnp.minimum(jnp.sum(inside, axis=2), masks_per_point))
+    counts = {"point_weight": of_points, "box_weight": jnp.sum(_box_valid(batch))}
+    b = len(inside)
+    return {name: jnp.full(b, 1 / jnp.maximum(count, 1)) for name, count in counts.items()}
+
+
+def _memberships(batch: dict[str, Array]) -> Bool[Array, "b q n"]:
+    return jax.vmap(membership)(batch["mask_bits"], batch["mask_valid"], batch["points"])
+
+
+def _box_valid(batch: dict[str, Array]) -> Bool[Array, "b r"]:
+    of_mask = jnp.take_along_axis(batch["mask_valid"], batch["box_index"], axis=1)
+    return batch["box_valid"] & of_mask
 
 
 def box_quality(
@@ -153,37 +192,42 @@ def stage1_loss(
     keys: Key[Array, " b"],
     config: Stage1LossConfig,
 ) -> tuple[Float[Array, ""], Sums]:
-    """Mask, dice and quality losses of one point pass and one box pass over a global batch.
+    """Mask, dice and quality losses of one point pass and one box pass over some images.
 
     Points are matched on the last layer and keep that match on every layer; boxes are paired with
-    their own truth. Unmatched predictions take part in nothing.
+    their own truth. Unmatched predictions take part in nothing. Everything returned is a sum over
+    the images, so that the results of the parts of a batch add up to those of the whole.
 
     Args:
       point_output: Decoder output for `batch["points"]`.
       box_output: Decoder output for `batch["boxes"]`.
       f: The decoder's features at stride 4, of which mask logits are products.
-      batch: "masks" (b, n, s, s) bool, "mask_valid" (b, n) bool, "points" (b, q, 2) pixels,
-        "box_index" (b, r) int32 into the masks, "box_valid" (b, r) bool.
+      batch: "mask_bits" (b, n, s, s / 8) uint8, see `unpack_masks`, "mask_valid" (b, n) bool,
+        "points" (b, q, 2) pixels, "box_index" (b, r) int32 into the masks, "box_valid" (b, r)
+        bool, "point_weight" and "box_weight" (b,), what one pair of the image counts: 1 / pairs
+        of the whole batch.
+        With "targets" (b, q, k) int32, -1 for none, nothing is matched here.
       keys: One random key per image, so that the points do not depend on the batch around it.
       config: Sampling and weights.
 
     Returns:
-      The loss (sum over layers, each term divided by the pairs of its pass in the whole batch)
-      and its terms: "point_mask", "point_dice", "point_iou", "point_pairs", "point_quality" (mean
-      dice of the matches on the last layer), the same for "box".
+      The loss (sum over layers) and its terms: "point_mask", "point_dice", "point_iou",
+      "point_pairs", "point_quality" (mean dice of the matches on the last layer), "point_layer_i"
+      (the loss of layer i), the same for "box".
     """
-    masks, mask_valid = batch["masks"], batch["mask_valid"]
-    b, q, k, d = point_output.mask_embeds[-1].shape
-    match = jax.vmap(functools.partial(match_points, config=config))
-    targets, quality = match(
-        *jax.lax.stop_gradient((point_output.mask_embeds[-1], f)),
-        masks,
-        mask_valid,
-        batch["points"],
+    masks = unpack_masks(batch["mask_bits"])
+    b, q, k, _ = point_output.mask_embeds[-1].shape
+    targets, quality = jax.lax.stop_gradient(
+        jax.vmap(functools.partial(_match, config=config))(
+            point_output.mask_embeds[-1],
+            f,
+            masks,
+            _memberships(batch),
+            batch.get("targets"),
+        )
     )
-    box_valid = batch["box_valid"] & jnp.take_along_axis(mask_valid, batch["box_index"], axis=1)
     index = jnp.concatenate([targets.reshape(b, q * k), batch["box_index"]], axis=1)
-    valid = jnp.concatenate([targets.reshape(b, q * k) >= 0, box_valid], axis=1)
+    valid = jnp.concatenate([targets.reshape(b, q * k) >= 0, _box_valid(batch)], axis=1)
     stride = masks.shape[-1] // f.shape[2]
     of_truth = jax.nn.one_hot(index, masks.shape[1])
     box_truth = jax.vmap(lambda m, i: m[i])(masks[:, :, ::stride, ::stride], batch["box_index"])
@@ -209,7 +253,7 @@ def stage1_loss(
         goal = jnp.concatenate([quality.reshape(b, q * k), box_goal], axis=1)
         iou = smooth_l1(ious.astype(jnp.float32) - goal)
         terms = jnp.where(valid, jnp.stack([bce, dice, iou, goal]), 0.0)
-        return jnp.sum(terms[..., : q * k], (1, 2)), jnp.sum(terms[..., q * k :], (1, 2))
+        return jnp.sum(terms[..., : q * k], 2), jnp.sum(terms[..., q * k :], 2)
 
     def joined(of_points: Array, of_boxes: Array) -> Array:
         shape = (len(of_points), b, -1, *of_points.shape[4:])
@@ -220,20 +264,43 @@ def stage1_loss(
     )
     embeds, ious = joined(point_embeds, box_embeds), joined(point_ious, box_ious)
     sums = jax.lax.map(lambda args: layer(f, *args), (embeds, ious, jnp.arange(len(embeds))))
+    weights = jnp.array([config.mask_weight, config.dice_weight, config.iou_weight])
     loss, metrics = jnp.zeros(()), {}
     for i, (name, of_pass) in enumerate((("point", valid[:, : q * k]), ("box", valid[:, q * k :]))):
-        pairs = jnp.sum(of_pass)
-        means = sums[i] / jnp.maximum(pairs, 1)
-        mask, dice, iou, _ = jnp.sum(means, axis=0)
-        loss += config.mask_weight * mask + config.dice_weight * dice + config.iou_weight * iou
+        # Layers x terms.
+        means = sums[i] @ batch[f"{name}_weight"]
+        of_layers = means[:, :3] @ weights
+        loss += jnp.sum(of_layers)
+        mask, dice, iou = jnp.sum(means[:, :3], axis=0)
         metrics |= {
             f"{name}_mask": mask,
             f"{name}_dice": dice,
             f"{name}_iou": iou,
             f"{name}_quality": means[-1, 3],
-            f"{name}_pairs": pairs.astype(jnp.float32),
+            f"{name}_pairs": jnp.sum(of_pass).astype(jnp.float32),
         }
+        metrics |= {f"{name}_layer_{number}": x for number, x in enumerate(of_layers)}
     return loss, metrics
+
+
+def _match(
+    mask_embeds: Float[Array, "q k d"],
+    f: Float[Array, "h w d"],
+    masks: Bool[Array, "n s s"],
+    member: Bool[Array, "q n"],
+    targets: Int[Array, "q k"] | None,
+    config: Stage1LossConfig,
+) -> tuple[Int[Array, "q k"], Float[Array, "q k"]]:
+    """Matches one image's masks to the truths under their points, unless `targets` says how.
+
+    Returns:
+      Index of the truth, -1 for none, and 1 - dice loss of that match (0 for none).
+    """
+    costs, dice = coarse_costs(mask_embeds, f, masks, config)
+    if targets is None:
+        targets = match_many_to_many(costs, member)
+    picked = jnp.take_along_axis(dice, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
+    return targets, jnp.where(targets >= 0, 1 - picked, 0.0)
 
 
 def _layers(output: DecoderOutput) -> tuple[tuple[Array, ...], tuple[Array, ...]]:

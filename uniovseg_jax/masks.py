@@ -52,7 +52,7 @@ def rle_decode(rle: Any) -> Bool[np.ndarray, "h w"]:
     Raises:
       ValueError: If the entry is malformed or its runs do not fill `h * w` pixels exactly.
     """
-    h, w, runs = _checked_runs(rle)
+    h, w, runs = checked_runs(rle)
     values = np.arange(runs.size) % 2 == 1
     return np.repeat(values, runs).reshape(w, h).T
 
@@ -63,7 +63,7 @@ def rle_area(rle: Any) -> int:
     Raises:
       ValueError: As `rle_decode`.
     """
-    return int(_checked_runs(rle)[2][1::2].sum())
+    return int(checked_runs(rle)[2][1::2].sum())
 
 
 def _runs_to_text(runs: Int[np.ndarray, " r"]) -> str:
@@ -101,8 +101,12 @@ def _text_to_runs(text: bytes) -> Int[np.ndarray, " r"]:
     return values
 
 
-def _checked_runs(rle: Any) -> tuple[int, int, Int[np.ndarray, " r"]]:
-    """Returns height, width and runs that are known to fill the mask exactly."""
+def checked_runs(rle: Any) -> tuple[int, int, Int[np.ndarray, " r"]]:
+    """Returns height, width and runs that are known to fill the mask exactly.
+
+    Raises:
+      ValueError: As `rle_decode`.
+    """
     if not isinstance(rle, dict) or not {"size", "counts"} <= set(rle):
         raise ValueError('An RLE mask must be an object with "size" and "counts".')
     size, counts = rle["size"], rle["counts"]
@@ -204,7 +208,7 @@ def packed_nms(
     """`mask_nms` on masks of eight pixels a byte (uint8 "n h w/8", `packbits` along x)."""
     if packed.shape[0] == 0:
         return np.zeros(0, np.int64)
-    words = _as_words(packed)
+    words = as_words(packed)
     areas = np.bitwise_count(words).sum(axis=(1, 2), dtype=np.int64)
     filled: np.ndarray = np.any(words, axis=2)
     top = np.argmax(filled, axis=1)
@@ -228,7 +232,7 @@ def packed_nms(
     return np.array(kept, np.int64)
 
 
-def _as_words(packed: UInt8[np.ndarray, "n h w8"]) -> UInt64[np.ndarray, "n h words"]:
+def as_words(packed: UInt8[np.ndarray, "n h w8"]) -> UInt64[np.ndarray, "n h words"]:
     """Views packed bytes as 64-bit words, padding each row with zeros."""
     pad = -packed.shape[-1] % 8
     if pad:

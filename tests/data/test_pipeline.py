@@ -16,6 +16,7 @@ CONFIG = ml_collections.ConfigDict(
         "num_boxes": 2,
         "scale_range": (0.8, 1.2),
         "brightness": 0.2,
+        "colour_jitter": False,
         "phrase_rate": 0.5,
     }
 )
@@ -105,7 +106,7 @@ def test_stage1_batches_have_fixed_shapes_even_without_masks():
     batch = next(stage1_batches(batch_size=5))
     assert {k: (v.shape[1:], v.dtype.name) for k, v in batch.items()} == {
         "image": ((64, 64, 3), "uint8"),
-        "masks": ((3, 64, 64), "bool"),
+        "mask_bits": ((3, 64, 8), "uint8"),
         "mask_valid": ((3,), "bool"),
         "points": ((4, 2), "float32"),
         "boxes": ((2, 4), "float32"),

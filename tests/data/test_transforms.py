@@ -4,38 +4,11 @@ import collections
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from uniovseg_jax.data import transforms
-
-
-def scene(h=40, w=64):
-    """A white box on black and its mask."""
-    mask = np.zeros((1, h, w), bool)
-    mask[0, 8:20, 12:40] = True
-    return np.where(mask[0, ..., None], 255, 0).repeat(3, -1).astype(np.uint8), mask
-
-
-@pytest.mark.parametrize("scale", [0.5, 0.8, 1.0, 1.2, 1.7])
-@pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("offset", [0.0, 0.4, 1.0])
-def test_masks_follow_the_image(scale, flip, offset):
-    image, masks = scene()
-    image, masks, (w, h) = transforms.scale_and_crop(image, masks, 64, scale, offset, flip)
-    white = image[:h, :w, 0] > 127
-    assert np.mean(white != masks[0, :h, :w]) < 0.01
-    assert masks.any()
-    assert (image[h:] == 128).all() and (image[:, w:] == 128).all()
-    assert not masks[0, h:].any() and not masks[0, :, w:].any()
-
-
-def test_a_fitting_image_is_not_touched():
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    masks = rng.random((2, 64, 64)) < 0.5
-    same, same_masks, size = transforms.scale_and_crop(image, masks, 64, 1.0, 0.3, False)
-    np.testing.assert_array_equal(same, image)
-    np.testing.assert_array_equal(same_masks, masks)
-    assert size == (64, 64)
+from uniovseg_jax.data.crop import Crop
+from uniovseg_jax.masks import rle_encode
 
 
 @pytest.mark.parametrize("scale", [0.875, 1.0, 1.125])
@@ -45,23 +18,79 @@ def test_zooming_keeps_the_size_and_needs_no_grey_border(scale):
     np.testing.assert_array_equal(zoomed, image)
 
 
-def test_masks_of_forbidden_area_are_dropped_and_the_rest_is_padded():
+def whole(masks):
+    """Run lengths of masks, and the cut that shows all of them as they are."""
+    return [rle_encode(mask) for mask in masks], Crop(*masks.shape[1:], masks.shape[-1])
+
+
+def test_masks_of_forbidden_area_are_dropped():
     masks = np.zeros((4, 10, 10), bool)
     masks[0, 0, 0] = True  # 1 %
     masks[1, :5] = True  # 50 %
     masks[2, :9] = True  # 90 %
-    chosen, valid = transforms.choose_masks(masks, 3, (0.01, 0.8), np.random.default_rng(0))
-    assert valid.tolist() == [True, True, False]
-    assert sorted(chosen.sum((1, 2)).tolist()) == [0, 1, 50]
+    blocks = transforms.choose_masks(*whole(masks), 3, (0.01, 0.8), np.random.default_rng(0))
+    assert sorted(block.pixels.sum() for block in blocks) == [1, 50]
 
 
-def test_more_masks_than_slots_are_a_random_choice():
-    masks = np.eye(6, dtype=bool).reshape(6, 2, 3)
-    draws = {
-        tuple(np.argmax(transforms.choose_masks(masks, 2, (0.0, 1.0), rng)[0].reshape(2, 6), 1))
-        for rng in map(np.random.default_rng, range(40))
-    }
+def test_more_masks_than_wanted_are_a_random_choice():
+    masks = np.eye(36, dtype=bool).reshape(36, 6, 6)[:6]
+    draws = set()
+    for seed in range(40):
+        blocks = transforms.choose_masks(*whole(masks), 2, (0.0, 1.0), np.random.default_rng(seed))
+        draws.add(tuple(block.left for block in blocks))
     assert len(draws) > 10 and all(a != b for a, b in draws)
+
+
+def test_packed_masks_are_the_masks():
+    rng = np.random.default_rng(0)
+    masks = np.zeros((5, 24, 24), bool)
+    for mask in masks:
+        y, x = rng.integers(0, 20, 2)
+        mask[y : y + rng.integers(1, 24), x : x + rng.integers(1, 24)] = rng.random() < 2
+        mask &= rng.random(mask.shape) < 0.7
+    masks[4] = True
+    rles, crop = whole(masks)
+    blocks = [crop.cut_mask(rle) for rle in rles]
+    packed = transforms.pack_masks(blocks, 7, 24)
+    np.testing.assert_array_equal(np.unpackbits(packed, axis=-1)[:5], masks)
+    assert not packed[5:].any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_colours_move_and_shapes_stay(seed):
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[4:9, 3:12] = (200, 90, 40)
+    moved = np.asarray(
+        transforms.jitter_colours(Image.fromarray(image), np.random.default_rng(seed))
+    )
+    inside = np.zeros((16, 16), bool)
+    inside[4:9, 3:12] = True
+    assert (moved[inside] == moved[4, 3]).all() and (moved[~inside] == moved[0, 0]).all()
+    assert (moved[4, 3] != moved[0, 0]).any()
+
+
+def test_each_colour_change_has_its_range():
+    grey = Image.fromarray(np.full((1, 1, 3), 100, np.uint8))
+    red = Image.fromarray(np.array([[[200, 100, 100]]], np.uint8))
+    of_grey, of_red = (
+        np.array(
+            [
+                np.asarray(transforms.jitter_colours(image, np.random.default_rng(seed)))[0, 0]
+                for seed in range(400)
+            ],
+            float,
+        )
+        for image in (grey, red)
+    )
+    # Grey has no saturation and no hue: (100 +- 32) * (0.5 to 1.5), and half the time less.
+    assert (np.ptp(of_grey, axis=1) <= 1).all()
+    assert of_grey.min() >= 33 and of_grey.max() <= 199
+    assert 0.15 < np.mean(of_grey[:, 0] == 100) < 0.35  # Neither brightness nor contrast: 1 / 4.
+    # Hue turns by a tenth of the circle at most, 36 degrees, in steps of the 8-bit circle.
+    r, g, b = of_red.T
+    hue = np.degrees(np.arctan2(np.sqrt(3) * (g - b), 2 * r - g - b))
+    clear = (np.ptp(of_red, axis=1) > 60) & (of_red.max(axis=1) < 255)
+    assert 30 < np.abs(hue[clear]).max() < 39
 
 
 def test_points_stay_in_their_cells_and_off_the_padding():
@@ -72,16 +101,20 @@ def test_points_stay_in_their_cells_and_off_the_padding():
 
 
 def test_boxes_repeat_in_turn_and_enclose_their_masks():
-    masks = np.zeros((3, 8, 8), bool)
+    masks = np.zeros((2, 8, 8), bool)
     masks[0, 1:3, 2:7] = masks[1, 4:, 0] = True
-    valid = np.array([True, True, False])
-    boxes, index, box_valid = transforms.boxes_of_masks(masks, valid, 5)
+    rles, crop = whole(masks)
+    blocks = [crop.cut_mask(rle) for rle in rles]
+    rng = np.random.default_rng(0)
+    boxes, index, box_valid = transforms.draw_boxes(blocks, 5, rng)
     assert index.tolist() == [0, 1, 0, 1, 0] and box_valid.all()
     np.testing.assert_array_equal(boxes[:2], [[2, 1, 7, 3], [0, 4, 1, 8]])
+    drawn = {int(transforms.draw_boxes(blocks, 1, rng)[1][0]) for _ in range(20)}
+    assert drawn == {0, 1}
 
 
 def test_without_masks_no_box_counts():
-    boxes, _, box_valid = transforms.boxes_of_masks(np.zeros((2, 4, 4), bool), np.zeros(2, bool), 3)
+    boxes, _, box_valid = transforms.draw_boxes([], 3, np.random.default_rng(0))
     assert not box_valid.any() and not boxes.any()
 
 

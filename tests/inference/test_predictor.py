@@ -40,6 +40,35 @@ def test_every_point_is_a_prompt_of_its_own(predictor):
         np.testing.assert_allclose(ious[0], together[1][i], atol=1e-5)
 
 
+def test_packed_masks_are_those_of_predict_however_many_prompts(predictor, image):
+    rng = np.random.default_rng(0)
+    points = rng.random((70, 2)) * (image.shape[1] - 1, image.shape[0] - 1)
+    for prompts in ({"point_coords": points}, {"box": np.c_[points / 2, points / 2 + 20]}):
+        labels = {"point_labels": np.ones(70)} if "point_coords" in prompts else {}
+        masks, ious, logits = predictor.predict(**prompts, **labels)
+        chunks = list(predictor.predict_packed(**prompts))
+        assert [len(quality) for _, quality in chunks] == [64, 6]
+        np.testing.assert_allclose(np.concatenate([q for _, q in chunks]), ious, atol=1e-5)
+        packed = [m.mask(i) for m, _ in chunks for i in range(len(m))]
+        # Another number of prompts at a time rounds logits differently: only those next to 0 flip.
+        differ = np.stack(packed).reshape(masks.shape) != masks
+        assert differ.mean() < 1e-4 and np.abs(logits).max() > 0.1
+
+
+def test_packed_masks_are_of_the_image_that_was_set_when_they_were_asked_for(pretrained, image):
+    predictor = Predictor(pretrained)
+    predictor.set_image(image)
+    ((before, _),) = predictor.predict_packed(POINTS)
+    lazy = predictor.predict_packed(POINTS)
+    predictor.set_image(image[:33, :44])
+    ((after, _),) = lazy
+    np.testing.assert_array_equal(after.words, before.words)
+    with pytest.raises(ValueError, match="is outside the image"):
+        predictor.predict_packed(POINTS)
+    with pytest.raises(ValueError, match="either points or"):
+        predictor.predict_packed()
+
+
 def test_one_mask_per_point_is_the_one_of_highest_quality(predictor):
     _, ious, logits = predictor.predict(POINTS, np.ones(5, int))
     _, best_ious, best_logits = predictor.predict(POINTS, np.ones(5, int), multimask_output=False)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uniovseg_jax.train import loop, phases
+from uniovseg_jax.train import loop, phase_clip
 from uniovseg_jax.train.phases import make_phase
 from uniovseg_jax.weights.store import load_pretrained
 
@@ -27,7 +27,7 @@ def test_rare_tokens_count_more_and_frames_not_at_all():
     tokens = np.array(
         [[6, 1, 2, 2, 7, 0], [6, 1, 3, 7, 0, 0], [6, 1, 7, 0, 0, 0], [6, 1, 2, 7, 0, 0]]
     )
-    rarity = phases._token_rarity(tokens, 8)
+    rarity = phase_clip._token_rarity(tokens, 8)
     expected = [0, 0, np.log(4 / 3), np.log(4 / 2), np.log(4), np.log(4), 0, 0]
     np.testing.assert_allclose(rarity, expected, rtol=1e-6)
 
@@ -38,7 +38,7 @@ def test_the_word_head_trains_and_is_not_saved(make_config, tmp_path):
     assert phase.loss_heads == ("word_head",)
     batch = jax.tree.map(jnp.asarray, next(iter(phase.batches)))
     key = jax.random.key(0)
-    grads = jax.grad(lambda params: phase.compute_loss({"params": params}, batch, key)[0])(
+    grads = jax.grad(lambda params: phase.objective({"params": params}, batch, key)[0])(
         phase.variables["params"]
     )
     assert np.abs(grads["word_head"]["kernel"]).max() > 0
@@ -47,7 +47,7 @@ def test_the_word_head_trains_and_is_not_saved(make_config, tmp_path):
 
     without = make_phase(make_config("clip", loss__word_weight=0.0), tmp_path / "phase")
     assert without.loss_heads == () and set(without.variables["params"]) == {"clip"}
-    metrics = without.compute_loss(without.variables, batch, key)[1]
+    metrics = without.objective(without.variables, batch, key)[1]
     assert "words" not in metrics
 
 

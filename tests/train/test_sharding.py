@@ -18,8 +18,10 @@ def losses_of(config, phase, num_devices):
     # The step gives its input's memory away, but the phase's variables are used twice.
     variables = jax.tree.map(np.array, phase.variables)
     state = create_state(variables, config.freeze, tx, seed=0, use_ema=False)
-    state = jax.device_put(state, sharding.replicated(mesh))
-    step = sharding.compile_step(steps.make_train_step(phase.compute_loss, tx, schedule), mesh)
+    shardings = sharding.state_shardings(state, mesh)
+    state = sharding.place_state(state, shardings)
+    step = steps.make_train_step(phase.objective, tx, schedule)
+    step = sharding.compile_step(step, mesh, shardings)
     batches, losses = iter(phase.batches), []
     for _ in range(10):
         batch = sharding.shard_batch(next(batches), mesh)

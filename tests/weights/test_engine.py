@@ -9,6 +9,7 @@ from convert.uniovseg_rules import (
     PIXEL_DECODER_PREFIX,
     PREDICTOR_PREFIX,
     UNIOVSEG_RULES,
+    uniovseg_rules,
 )
 from uniovseg_jax.models import presets
 from uniovseg_jax.models.uniovseg import abstract_variables
@@ -82,6 +83,17 @@ def test_conversion_and_its_inverse_return_every_number(name):
     assert set(flat) == set(shapes)
     back = engine.invert(flat, UNIOVSEG_RULES)
     assert set(back) == set(state)
+    for key, value in state.items():
+        np.testing.assert_array_equal(back[key], value)
+
+
+def test_a_small_trunk_inside_goes_back_to_convolutions():
+    shapes = shapes_of(presets.get_preset("test"), ("clip", "masks"))
+    state = random_state(shapes, uniovseg_rules(conv_mlp=True))
+    name = f"{CLIP_PREFIX}visual.trunk.stages.0.blocks.0.mlp.fc1.weight"
+    assert state[name].ndim == 4 and state[name].shape[2:] == (1, 1)
+    flat = engine.convert(state, UNIOVSEG_RULES, shapes)
+    back = engine.invert(flat, uniovseg_rules(conv_mlp=True))
     for key, value in state.items():
         np.testing.assert_array_equal(back[key], value)
 

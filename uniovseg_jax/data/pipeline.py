@@ -4,15 +4,19 @@ All randomness of an example comes from the seed and the example's position in t
 so that threads, restarts and the number of devices do not change what is seen.
 """
 
-from collections.abc import Callable
+import contextlib
+import io
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain.python as grain
 import ml_collections
 import numpy as np
+from PIL import Image
 
-from uniovseg_jax import masks as masks_lib
 from uniovseg_jax.data import transforms
+from uniovseg_jax.data.crop import Crop
+from uniovseg_jax.image_io import open_image
 
 Record = dict[str, Any]
 Example = dict[str, Any]
@@ -23,25 +27,55 @@ _NUM_PREFETCHED = 4
 
 
 def make_batches(
-    source: Any, transform: Callable[[int, Any], Example], batch_size: int, seed: int
+    source: Any,
+    transform: Callable[[int, Any], Example],
+    batch_size: int,
+    seed: int,
+    share: tuple[int, int] = (0, 1),
 ) -> grain.IterDataset:
     """Returns an endless dataset of batches; its iterator has `get_state` and `set_state`.
+
+    The state counts batches: it is the same for every share of the stream, and with any number of
+    them.
 
     Args:
       source: Anything with `len` and `[i]`.
       transform: Maps an example's position in the endless stream and its record to arrays.
-      batch_size: Examples per batch; every batch is full.
+      batch_size: Examples per batch, those of other processes included; every batch is full.
       seed: Decides the order, another one in every epoch.
+      share: Number of this process and of all processes; each reads as many examples of a batch,
+        the first process the first ones.
 
     Raises:
-      ValueError: If the source is empty.
+      ValueError: If the source is empty, or the batch cannot be shared equally.
     """
     if not len(source):
         raise ValueError("The data source is empty; expected at least one example.")
-    dataset = grain.MapDataset.source(source).shuffle(seed=seed).repeat()
-    dataset = dataset.map_with_index(transform).batch(batch_size, drop_remainder=True)
+    process, num_processes = share
+    if batch_size % num_processes:
+        raise ValueError(f"batch_size is {batch_size}; expected a multiple of {num_processes}.")
+    stream = grain.MapDataset.source(source).shuffle(seed=seed).repeat()
+    stream = stream.map_with_index(transform)
+    own = batch_size // num_processes
+    dataset = grain.MapDataset.source(_Share(stream, process * own, own, batch_size))
+    dataset = dataset.batch(own, drop_remainder=True)
     options = grain.ReadOptions(num_threads=_NUM_THREADS, prefetch_buffer_size=_NUM_PREFETCHED)
     return dataset.to_iter_dataset(options)
+
+
+class _Share:
+    """Some rows of every batch of an endless stream."""
+
+    def __init__(self, stream: grain.MapDataset, first: int, count: int, batch_size: int):
+        self._stream, self._first, self._count = stream, first, count
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self._stream) // self._batch_size * self._count
+
+    def __getitem__(self, index: int) -> Example:
+        batch, row = divmod(index, self._count)
+        return self._stream[batch * self._batch_size + self._first + row]
 
 
 def make_clip_transform(
@@ -77,9 +111,11 @@ def make_stage1_transform(
 ) -> Callable[[int, Record], Example]:
     """Returns the transform of the phase `stage1`: image, masks, points and boxes.
 
+    A record holds "image", pixels or a JPEG or PNG file, and "masks", run lengths.
+
     Args:
-      config: `max_instances`, `area_range`, `points_per_side`, `num_boxes`, `scale_range` and
-        `brightness`.
+      config: `max_instances`, `area_range`, `points_per_side`, `num_boxes`, `scale_range`,
+        `brightness` and `colour_jitter` (see `transforms.jitter_colours`).
       image_size: Side of the network's input.
       seed: Of augmentation and prompts.
       augment: False leaves image and masks as they are; the prompts are drawn all the same.
@@ -87,28 +123,43 @@ def make_stage1_transform(
 
     def transform(position: int, record: Record) -> Example:
         rng = np.random.default_rng((seed, 2, position))
-        image = np.asarray(record["image"])
-        masks = np.zeros((0, *image.shape[:2]), bool)
-        if record["masks"]:
-            masks = np.stack([masks_lib.rle_decode(mask) for mask in record["masks"]])
         scale, offset, flip = 1.0, 0.0, False
         if augment:
             scale = rng.uniform(*config.scale_range)
             offset, flip = rng.random(), bool(rng.random() < 0.5)
-            image = transforms.jitter_brightness(image, rng, config.brightness)
-        image, masks, content_wh = transforms.scale_and_crop(
-            image, masks, image_size, scale, offset, flip
+        # Pixels of a file are not decoded before the cut is known.
+        with _open_image(record) as image:
+            crop = Crop(image.height, image.width, image_size, scale, offset, flip)
+            content = crop.cut_image(image)
+        if augment and config.colour_jitter:
+            content = transforms.jitter_colours(content, rng)
+        elif augment:
+            pixels = transforms.jitter_brightness(np.asarray(content), rng, config.brightness)
+            content = Image.fromarray(pixels)
+        blocks = transforms.choose_masks(
+            record["masks"], crop, config.max_instances, config.area_range, rng
         )
-        masks, valid = transforms.choose_masks(masks, config.max_instances, config.area_range, rng)
-        boxes, box_index, box_valid = transforms.boxes_of_masks(masks, valid, config.num_boxes)
+        boxes, box_index, box_valid = transforms.draw_boxes(blocks, config.num_boxes, rng)
         return {
-            "image": image,
-            "masks": masks,
-            "mask_valid": valid,
-            "points": transforms.jittered_points(config.points_per_side, content_wh, rng),
+            "image": crop.pad(content),
+            "mask_bits": transforms.pack_masks(blocks, config.max_instances, image_size),
+            "mask_valid": np.arange(config.max_instances) < len(blocks),
+            "points": transforms.jittered_points(
+                config.points_per_side, crop.content_hw[::-1], rng
+            ),
             "boxes": boxes,
             "box_index": box_index,
             "box_valid": box_valid,
         }
 
     return transform
+
+
+@contextlib.contextmanager
+def _open_image(record: Record) -> Iterator[Image.Image]:
+    if isinstance(record["image"], bytes):
+        name = f"The image of record {record['id']}"
+        with open_image(io.BytesIO(record["image"]), name) as image:
+            yield image
+    else:
+        yield Image.fromarray(np.asarray(record["image"]))

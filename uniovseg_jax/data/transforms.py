@@ -1,15 +1,15 @@
-"""Augmentation: geometry moves image and masks together, then prompts or texts are drawn."""
+"""Augmentation of colours and sizes, choice of masks, and prompts or texts that are drawn."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from uniovseg_jax.captions.parse import parse_rules
+from uniovseg_jax.data.crop import Crop, MaskBlock
 from uniovseg_jax.masks import box_from_mask
-
-PADDING = 128
 
 
 def jitter_brightness(
@@ -47,78 +47,85 @@ def jitter_scale(
     return np.pad(zoomed, ((y, room - y), (x, room - x), (0, 0)), mode="reflect")
 
 
-def scale_and_crop(
-    image: UInt8[np.ndarray, "h w 3"],
-    masks: Bool[np.ndarray, "n h w"],
-    size: int,
-    scale: float,
-    offset: float,
-    flip: bool,
-) -> tuple[
-    UInt8[np.ndarray, "{size} {size} 3"], Bool[np.ndarray, "n {size} {size}"], tuple[int, int]
-]:
-    """Fits the image into a square of `scale * size`, then crops or pads it to `size`.
+def jitter_colours(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Changes brightness, contrast, saturation and hue, each with probability 1/2.
 
-    Args:
-      image: RGB.
-      masks: At the image's size; they move with it.
-      size: Side of the result.
-      scale: Factor beyond the plain fit.
-      offset: Position of the crop in [0, 1], for both axes, where the scaled image is larger.
-      flip: Mirror left to right first.
+    Brightness by up to 32 levels, contrast and saturation by a factor of 0.5 to 1.5, hue by up to
+    18 of 180 steps; contrast comes before or after the last two, as chance has it.
 
-    Returns:
-      Image (padding of 128 at the right and the bottom), masks, and width and height of the
-      part that is image.
+    Source: Liu et al., SSD (arXiv 1512.02325), with the constants of Detectron2.
     """
-    if flip:
-        image, masks = image[:, ::-1], masks[:, :, ::-1]
-    h, w = image.shape[:2]
-    zoom = scale * size / max(h, w)
-    scaled_h, scaled_w = max(1, round(h * zoom)), max(1, round(w * zoom))
-    y0 = round(offset * max(0, scaled_h - size))
-    x0 = round(offset * max(0, scaled_w - size))
-    content_h, content_w = min(size, scaled_h), min(size, scaled_w)
+    levels = np.arange(256)
+    if rng.random() < 0.5:
+        image = _apply_table(image, levels + rng.uniform(-32, 32))
+    contrast_first = rng.random() < 0.5
+    contrast = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
+    saturation = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
+    hue = rng.uniform(-18, 18) / 180 if rng.random() < 0.5 else 0.0
+    if contrast_first:
+        image = _apply_table(image, levels * contrast)
+    if saturation != 1.0 or hue != 0.0:
+        h, s, v = image.convert("HSV").split()
+        h = h.point(((levels + round(hue * 256)) % 256).tolist())
+        s = _apply_table(s, levels * saturation)
+        image = Image.merge("HSV", (h, s, v)).convert("RGB")
+    return image if contrast_first else _apply_table(image, levels * contrast)
 
-    # Only the part that stays is resampled.
-    box = (x0 * w / scaled_w, y0 * h / scaled_h)
-    box += ((x0 + content_w) * w / scaled_w, (y0 + content_h) * h / scaled_h)
-    content = Image.fromarray(np.ascontiguousarray(image)).resize(
-        (content_w, content_h), Image.Resampling.BILINEAR, box=box
-    )
-    result = np.full((size, size, 3), PADDING, np.uint8)
-    result[:content_h, :content_w] = np.asarray(content)
 
-    rows = np.minimum(((np.arange(content_h) + y0 + 0.5) * h / scaled_h).astype(int), h - 1)
-    columns = np.minimum(((np.arange(content_w) + x0 + 0.5) * w / scaled_w).astype(int), w - 1)
-    moved = np.zeros((len(masks), size, size), bool)
-    moved[:, :content_h, :content_w] = np.take(np.take(masks, rows, axis=1), columns, axis=2)
-    return result, moved, (content_w, content_h)
+def _apply_table(image: Image.Image, values: Float[np.ndarray, "256"]) -> Image.Image:
+    table = np.clip(np.rint(values), 0, 255).astype(int).tolist()
+    return image.point(table * len(image.getbands()))
 
 
 def choose_masks(
-    masks: Bool[np.ndarray, "n h w"],
+    rles: Sequence[Any],
+    crop: Crop,
     max_instances: int,
     area_range: Sequence[float],
     rng: np.random.Generator,
-) -> tuple[Bool[np.ndarray, "{max_instances} h w"], Bool[np.ndarray, " {max_instances}"]]:
-    """Keeps a random choice of masks of allowed area, padded to a fixed number.
+) -> list[MaskBlock]:
+    """Returns a random choice of the masks whose area within a cut is allowed.
+
+    Masks are cut in random order until there are enough: the rest is never decoded.
 
     Args:
-      masks: Binary masks.
-      max_instances: Number of slots.
-      area_range: Smallest and largest share of the image, both allowed.
-      rng: Decides which masks stay, and their order.
-
-    Returns:
-      Masks, and which slots are filled (the first ones).
+      rles: Run-length masks of the whole image.
+      crop: The cut.
+      max_instances: Largest number of masks.
+      area_range: Smallest and largest share of the cut, both allowed.
+      rng: Decides which masks are chosen, and their order.
     """
-    areas = masks.mean(axis=(1, 2)) if len(masks) else np.zeros(0)
-    allowed = np.flatnonzero((areas >= area_range[0]) & (areas <= area_range[1]))
-    chosen = rng.permutation(allowed)[:max_instances]
-    padded = np.zeros((max_instances, *masks.shape[1:]), bool)
-    padded[: len(chosen)] = masks[chosen]
-    return padded, np.arange(max_instances) < len(chosen)
+    chosen = []
+    for index in rng.permutation(len(rles)):
+        block = crop.cut_mask(rles[index])
+        if block is None:
+            continue
+        area = np.count_nonzero(block.pixels) / crop.size**2
+        if area_range[0] <= area <= area_range[1]:
+            chosen.append(block)
+        if len(chosen) == max_instances:
+            break
+    return chosen
+
+
+def pack_masks(
+    blocks: Sequence[MaskBlock], count: int, size: int
+) -> UInt8[np.ndarray, "{count} {size} {size}//8"]:
+    """Returns masks of eight pixels a byte, the first in the highest bit, padded by empty masks.
+
+    Args:
+      blocks: At most `count`.
+      count: Number of masks.
+      size: Side of a mask, a multiple of 8.
+    """
+    packed = np.zeros((count, size, size // 8), np.uint8)
+    for mask, (pixels, top, left) in zip(packed, blocks, strict=False):
+        h, w = pixels.shape
+        first = left // 8
+        aligned = np.pad(pixels, ((0, 0), (left % 8, 0)))
+        rows = np.packbits(aligned, axis=1)
+        mask[top : top + h, first : first + rows.shape[1]] = rows
+    return packed
 
 
 def jittered_points(
@@ -135,31 +142,36 @@ def jittered_points(
     return np.clip(grid / per_side * limit, 0, limit).astype(np.float32)
 
 
-def boxes_of_masks(
-    masks: Bool[np.ndarray, "n h w"], valid: Bool[np.ndarray, " n"], num_boxes: int
+def draw_boxes(
+    blocks: Sequence[MaskBlock], num_boxes: int, rng: np.random.Generator
 ) -> tuple[
     Float[np.ndarray, "{num_boxes} 4"],
     Int[np.ndarray, " {num_boxes}"],
     Bool[np.ndarray, " {num_boxes}"],
 ]:
-    """Returns the boxes of valid masks, repeated in turn (or the first ones) to a fixed number.
+    """Returns the tight boxes of masks, repeated in turn or a random choice, to a fixed number.
 
     Returns:
       Boxes (x0, y0, x1, y1) in pixels, the index of the mask that each one belongs to, and which
-      boxes count: all of them, or none when there is no valid mask.
+      boxes count: all of them, or none when there is no mask.
     """
-    slots = np.flatnonzero(valid)
-    if not len(slots):
+    n = len(blocks)
+    if not n:
         return (
             np.zeros((num_boxes, 4), np.float32),
             np.zeros(num_boxes, np.int32),
             np.zeros(num_boxes, bool),
         )
-    index = slots[np.arange(num_boxes) % len(slots)]
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for slot in slots[:num_boxes]:
-        boxes[slot] = box_from_mask(masks[slot])
+    index = np.arange(num_boxes) % n
+    if n > num_boxes:
+        index = np.sort(rng.choice(n, num_boxes, replace=False))
+    boxes = np.stack([_box(block) for block in blocks])
     return boxes[index], index.astype(np.int32), np.ones(num_boxes, bool)
+
+
+def _box(block: MaskBlock) -> Float[np.ndarray, "4"]:
+    corner = np.array([block.left, block.top] * 2, np.float32)
+    return box_from_mask(block.pixels) + corner
 
 
 def draw_phrase(caption: str, rng: np.random.Generator) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from uniovseg_jax.ops.resize import resize_bilinear_numpy
+from uniovseg_jax.packed_masks import PackedMasks
 from uniovseg_jax.proposals import letterbox
 
 _BLOCK_BYTES = 1 << 26
@@ -71,6 +72,14 @@ class FullSizeLogits:
     def mask(self, index: int) -> Float[np.ndarray, "h w"]:
         """Returns the logits of one mask."""
         return _resize_block(self.mask_logits[index : index + 1], *self._matrices)[0]
+
+    def packed(self) -> PackedMasks:
+        """Returns the masks, a pixel inside where its logit is >= 0, as bits."""
+        height, width = self.image_hw
+        packed = np.empty((len(self), height, -(-width // 8)), np.uint8)
+        for rows, block in self.row_blocks():
+            packed[:, rows] = np.packbits(block >= 0, axis=-1)
+        return PackedMasks.from_bytes(packed, width)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Masks for points and boxes, with segment-anything's habits."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from numpy.typing import ArrayLike
 
-from uniovseg_jax.buckets import bucket_size
+from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.inference.full_size import NetworkInput
 from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks, mean_foreground
 from uniovseg_jax.models.prompt_encoder import PromptType, points_to_boxes
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
+from uniovseg_jax.packed_masks import PackedMasks
 from uniovseg_jax.weights.store import Pretrained
 
 # Prompts per call of the decoder; fewer are padded to a power of two.
@@ -90,20 +92,10 @@ class Predictor:
           ValueError: If no image was set, prompts are malformed or outside the image, both kinds
             are given, or a label is not 1.
         """
-        if self._image is None:
-            raise ValueError("There is no image yet: call set_image first.")
-        if (point_coords is None) == (box is None):
-            raise ValueError("Give either points or boxes: each of them is a prompt of its own.")
-        source = self._image.source
-        if point_coords is not None:
-            points = _check_points(point_coords, point_labels, source.image_hw) * source.scale
-            boxes = points_to_boxes(jnp.asarray(points, jnp.float32), self._config.point_box_size)
-            logits, ious = self._run(np.asarray(boxes), "point")
-        else:
-            assert box is not None
-            boxes = _check_boxes(box, source.image_hw) * source.scale
-            logits, ious = self._run(boxes.astype(np.float32), "box")
-
+        image, boxes, prompt_type = self._check_prompts(point_coords, point_labels, box)
+        source = image.source
+        chunks = list(self._decode_chunks(image, boxes, prompt_type, smallest=1))
+        logits, ious = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         if not multimask_output:
             best = ious.argmax(axis=1)[:, None]
             ious = np.take_along_axis(ious, best, axis=1)
@@ -114,25 +106,66 @@ class Predictor:
             masks[index] = full.mask(index) >= 0
         return masks.reshape(*logits.shape[:2], *source.image_hw), ious, logits
 
-    def _run(
-        self, boxes: Float[np.ndarray, "q 4"], prompt_type: PromptType
-    ) -> tuple[Float[np.ndarray, "q k h w"], Float[np.ndarray, "q k"]]:
-        assert self._image is not None
-        results = []
+    def predict_packed(
+        self, point_coords: ArrayLike | None = None, box: ArrayLike | None = None
+    ) -> Iterator[tuple[PackedMasks, Float[np.ndarray, "q k"]]]:
+        """Predicts masks for many points or boxes, a few at a time, at one bit a pixel.
+
+        Args:
+          point_coords: As for `predict`; every point counts as positive.
+          box: As for `predict`.
+
+        Returns:
+          For the next q prompts, again and again, their q * k masks at the image's size, prompt by
+          prompt, and the predicted quality (0..1) of each.
+
+        Raises:
+          ValueError: As `predict`.
+        """
+        labels = None if point_coords is None else np.ones(np.shape(point_coords)[:1])
+        image, boxes, prompt_type = self._check_prompts(point_coords, labels, box)
+        return (
+            (image.source.full_size(logits.reshape(-1, *logits.shape[2:])).packed(), ious)
+            for logits, ious in self._decode_chunks(image, boxes, prompt_type, SMALLEST_BUCKET)
+        )
+
+    def _check_prompts(
+        self, point_coords: ArrayLike | None, point_labels: ArrayLike | None, box: ArrayLike | None
+    ) -> tuple[_EncodedImage, Float[np.ndarray, "q 4"], PromptType]:
+        """Returns the image and the prompts as boxes in pixels of the network input."""
+        if self._image is None:
+            raise ValueError("There is no image yet: call set_image first.")
+        source = self._image.source
+        if (point_coords is None) == (box is None):
+            raise ValueError("Give either points or boxes: each of them is a prompt of its own.")
+        if point_coords is not None:
+            points = _check_points(point_coords, point_labels, source.image_hw) * source.scale
+            boxes = points_to_boxes(jnp.asarray(points, jnp.float32), self._config.point_box_size)
+            return self._image, np.asarray(boxes), "point"
+        assert box is not None
+        boxes = _check_boxes(box, source.image_hw) * source.scale
+        return self._image, boxes.astype(np.float32), "box"
+
+    def _decode_chunks(
+        self,
+        image: _EncodedImage,
+        boxes: Float[np.ndarray, "q 4"],
+        prompt_type: PromptType,
+        smallest: int,
+    ) -> Iterator[tuple[Float[np.ndarray, "c k h w"], Float[np.ndarray, "c k"]]]:
+        """Decodes some prompts at a time, padded to at least `smallest`."""
         for start in range(0, len(boxes), _LARGEST_BUCKET):
             part = boxes[start : start + _LARGEST_BUCKET]
-            padded = np.zeros((bucket_size(len(part)), 4), np.float32)
+            padded = np.zeros((bucket_size(len(part), smallest), 4), np.float32)
             padded[: len(part)] = part
             logits, ious = self._decode(
                 self._variables,
-                self._image.features,
-                self._image.memory,
+                image.features,
+                image.memory,
                 padded[None],
                 prompt_type=prompt_type,
             )
-            results.append((np.asarray(logits)[: len(part)], np.asarray(ious)[: len(part)]))
-        logits, ious = zip(*results, strict=True)
-        return np.concatenate(logits), np.concatenate(ious)
+            yield np.asarray(logits)[: len(part)], np.asarray(ious)[: len(part)]
 
 
 def _encode(

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from uniovseg_jax.train.steps import Batch, ComputeLoss
+from uniovseg_jax.train.objectives import Batch, Objective
 
 
 def retrieval_recall(
@@ -36,26 +36,35 @@ def retrieval_recall(
 
 
 def mean_metrics(
-    compute_loss: ComputeLoss, batches: Iterable[Batch], prefix: str
+    objective: Objective,
+    batches: Iterable[Batch],
+    prefix: str,
+    match: Callable[[Any, Batch], Batch] | None = None,
 ) -> Callable[[Any], dict[str, float]]:
     """Returns an evaluation that averages the loss and its metrics over fixed batches.
 
     The same random numbers are drawn at every evaluation, so that only the variables differ.
+
+    Args:
+      objective: The loss.
+      batches: Numpy arrays.
+      prefix: Of the names of the metrics.
+      match: As `phase.Phase` has it.
     """
     batches = list(batches)
 
     @jax.jit
     def measure(variables: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
-        loss, metrics = compute_loss(variables, batch, key)
+        loss, metrics = objective(variables, batch, key)
         return metrics | {"loss": loss}
 
     def evaluate(variables: Any) -> dict[str, float]:
         keys = jax.random.split(jax.random.key(0), len(batches))
         # Read at once, which also keeps a single program in flight.
-        rows = [
-            jax.device_get(measure(variables, batch, key))
-            for batch, key in zip(batches, keys, strict=True)
-        ]
+        rows = []
+        for batch, key in zip(batches, keys, strict=True):
+            matched = match(variables, batch) if match else batch
+            rows.append(jax.device_get(measure(variables, matched, key)))
         return {f"{prefix}{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     return evaluate

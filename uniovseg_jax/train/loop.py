@@ -1,21 +1,28 @@
 """The training loop, the same for all phases."""
 
+import contextlib
+import dataclasses
 import json
-import math
 import pathlib
 import sys
-import time
 from typing import Any
 
 import jax
 import ml_collections
 import tqdm
+from PIL import Image
 
+from uniovseg_jax.files import write_whole
 from uniovseg_jax.train import optimizer as optimizer_lib
 from uniovseg_jax.train import sharding, steps
 from uniovseg_jax.train.checkpoint import Checkpointer
+from uniovseg_jax.train.clock import Clock
+from uniovseg_jax.train.interruption import Interrupted, Interruption
+from uniovseg_jax.train.lock import RunLock
 from uniovseg_jax.train.metric_writer import MetricWriter
-from uniovseg_jax.train.phases import Phase, make_phase
+from uniovseg_jax.train.phase import Phase
+from uniovseg_jax.train.phases import make_phase
+from uniovseg_jax.train.replay import write_bundle
 from uniovseg_jax.train.state import TrainState, create_state, merge_variables, split_variables
 from uniovseg_jax.weights.store import params_sha256, save_pretrained
 
@@ -24,99 +31,256 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dic
     """Trains one phase, or goes on with it where the last checkpoint in `workdir` was made.
 
     Writes to `workdir`: `config.json`, `metrics.jsonl`, `timings.jsonl`, `tensorboard/`,
-    `checkpoints/`, `model/` (a model directory; with `evals.select` the best one so far) and, last
-    of all, `final.json`.
+    `checkpoints/`, `pictures/`, `model/` (a model directory; with `evals.select` the best one so
+    far) and, last of all, `final.json`. With several processes, all call this with the same
+    arguments and see the same `workdir`; the first one writes.
 
     Args:
       config: As made by `configs/tinyscenes.py`.
       workdir: Made when needed.
 
     Returns:
-      What `final.json` holds: `step` (updates made), `selected_step` (of the saved parameters),
+      What `final.json` holds: `step` (batches seen), `selected_step` (of the saved parameters),
       `metrics` (of the evaluation of these) and their `params_sha256`.
 
     Raises:
-      ValueError: If the configuration does not fit the data or the devices, or the working
-        directory was started with another one.
-      FloatingPointError: If the loss stops being finite.
+      ValueError: If the configuration does not fit the data or the devices, the working directory
+        was started with another one, or another trainer is at work in it.
+      FloatingPointError: If `max_skipped_in_row` steps and one more were not finite; the last of
+        them is kept for `replay.replay`.
+      Interrupted: If SIGTERM or Ctrl-C came; everything is saved, and the same call goes on.
     """
     workdir = pathlib.Path(workdir)
-    mesh = sharding.make_mesh(config.num_devices)
-    sharding.check_batch_size(config.batch_size, mesh)
+    mesh = sharding.make_mesh(config.num_devices, config.fsdp)
+    sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
     workdir.mkdir(parents=True, exist_ok=True)
-    _keep_config(config, workdir)
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(RunLock(workdir))
+        interruption = stack.enter_context(Interruption())
+        with interruption.nothing_to_save():
+            run = stack.enter_context(contextlib.closing(_Run(config, workdir, mesh)))
+        first_step = run.step
+        while True:
+            try:
+                if run.is_evaluation_due():
+                    with interruption.interruptible():
+                        run.evaluate()
+                if run.is_picture_due():
+                    with interruption.interruptible():
+                        run.draw()
+            except Interrupted:
+                run.save()
+                raise
+            is_done, is_interrupted = run.is_done(), interruption.is_requested(run.step)
+            if is_done or is_interrupted or run.is_checkpoint_due():
+                run.save()
+            if is_done:
+                return run.finish()
+            if is_interrupted:
+                raise Interrupted
+            # The first step of a process compiles, which may take minutes.
+            is_first = run.step == first_step
+            with interruption.nothing_to_save() if is_first else contextlib.nullcontext():
+                run.train_step()
 
-    # What differs between the phases: data, model and weights, loss, evaluation.
-    phase = make_phase(config, workdir)
 
-    schedule = optimizer_lib.make_schedule(config.optimizer, config.total_steps)
-    trained, _ = split_variables(phase.variables, config.freeze)
-    optimizer = optimizer_lib.make_optimizer(config.optimizer, trained, schedule)
-    state = create_state(
-        phase.variables, config.freeze, optimizer, config.seed, use_ema=config.ema_decay > 0
-    )
+class _Run:
+    """A run between two of its steps."""
 
-    batches = iter(phase.batches)
-    checkpointer = Checkpointer(workdir, config.checkpoint.keep)
-    selected: dict[str, Any] = {"value": None, "stale": 0}
-    if restored := checkpointer.restore(state):
-        state, data_state, selected = restored
-        batches.set_state(data_state)
-    first_step = int(state.step)
+    def __init__(
+        self, config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: jax.sharding.Mesh
+    ):
+        self._config, self._workdir, self._mesh = config, workdir, mesh
+        self._is_writing = jax.process_index() == 0
+        if self._is_writing:
+            _keep_config(config, workdir)
+        # What differs between the phases: data, model and weights, loss, evaluation.
+        self._phase: Phase = make_phase(config, workdir)
 
-    train_step = sharding.compile_step(
-        steps.make_train_step(phase.compute_loss, optimizer, schedule, config.ema_decay), mesh
-    )
-    state = jax.device_put(state, sharding.replicated(mesh))
-    writer = MetricWriter(workdir, first_step)
-    clock = _Clock(config.batch_size)
-    bar = tqdm.tqdm(
-        total=config.total_steps,
-        initial=first_step,
-        desc=config.phase,
-        mininterval=1.0 if sys.stderr.isatty() else 60.0,
-    )
-    step = first_step
-    stop = _is_done(step, selected, config)
-    while not stop:
-        with clock.time("data"):
-            batch = sharding.shard_batch(next(batches), mesh)
-        with clock.time("step"):
-            state, metrics = train_step(state, batch)
-            # Also needed where nobody reads it: several steps with collectives in flight at once
+        variables = self._phase.variables
+        schedule = optimizer_lib.make_schedule(config.optimizer, config.total_steps)
+        trained, frozen = split_variables(variables, config.freeze)
+        optimizer = optimizer_lib.make_optimizer(config.optimizer, trained, schedule)
+        state = create_state(
+            variables, config.freeze, optimizer, config.seed, use_ema=config.ema_decay > 0
+        )
+        shardings = sharding.state_shardings(state, mesh, config.sharding_rules)
+        self._state: TrainState = sharding.place_state(state, shardings)
+
+        self._batches = iter(self._phase.batches)
+        self._checkpointer = Checkpointer(workdir, frozen, config.checkpoint.keep)
+        # `evaluated`: the last step whose evaluation is done.
+        self._progress: dict[str, Any] = {
+            "evaluated": 0,
+            "selected": {"value": None, "stale": 0},
+        }
+        if restored := self._checkpointer.restore(self._state):
+            self._state, data_state, self._progress = restored
+            self._batches.set_state(data_state)
+        self.step = int(self._state.step)
+
+        self._train_step = sharding.compile_step(
+            steps.make_train_step(
+                self._phase.objective, optimizer, schedule, config.ema_decay, config.accumulate
+            ),
+            mesh,
+            shardings,
+        )
+        self._writer = MetricWriter(workdir, self.step) if self._is_writing else None
+        self._clock = Clock(config.batch_size)
+        self._bar = tqdm.tqdm(
+            total=config.total_steps,
+            initial=self.step,
+            desc=config.phase,
+            mininterval=1.0 if sys.stderr.isatty() else 60.0,
+            disable=not self._is_writing,
+        )
+
+    def train_step(self) -> None:
+        """Makes one step, and writes its numbers when they are due."""
+        config = self._config
+        with self._clock.time("data"):
+            batch = next(self._batches)
+            placed = sharding.shard_batch(batch, self._mesh)
+        with self._clock.time("step"):
+            if self._phase.match:
+                variables = merge_variables(self._state.params, self._state.frozen)
+                placed = self._phase.match(variables, placed)
+            self._state, metrics = self._train_step(self._state, placed)
+            # Read also where nobody needs it: several steps with collectives in flight at once
             # can lock up virtual CPU devices.
-            loss = float(metrics["loss"])
-        step += 1
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"The loss is {loss} at step {step} of {workdir}.")
-
-        is_last = step == config.total_steps
-        if step % config.log.every == 0 or is_last:
-            writer.write_metrics(step, {k: float(v) for k, v in metrics.items()})
-            timings = clock.read()
-            writer.write_timings(step, timings)
+            skipped = int(metrics["skipped_in_row"])
+        self.step += 1
+        if self._writer and (self.step % config.log.every == 0 or self.step == config.total_steps):
+            values = {name: float(value) for name, value in metrics.items()}
+            self._writer.write_metrics(self.step, values)
+            timings = self._clock.read()
+            self._writer.write_timings(self.step, timings)
             rate = timings["examples_per_second"]
-            bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f}/s", refresh=False)
-        bar.update()
-        if step % config.evals.every == 0 or is_last:
-            with clock.time("evaluation"):
-                selected = _evaluate(state, phase, step, selected, config, workdir, writer)
-        stop = _is_done(step, selected, config)
-        if step % config.checkpoint.every == 0 or stop:
-            with clock.time("checkpoint"):
-                checkpointer.save(state, batches.get_state(), selected)
-    bar.close()
-    writer.close()
-    checkpointer.close()
+            self._bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.1f}/s", refresh=False)
+        self._bar.update()
+        if skipped > config.max_skipped_in_row:
+            self._give_up(batch, float(metrics["loss"]), skipped)
 
-    final = {
-        "step": step,
-        "selected_step": selected["step"],
-        "metrics": selected["metrics"],
-        "params_sha256": selected["params_sha256"],
-    }
-    (workdir / "final.json").write_text(json.dumps(final, indent=2) + "\n")
-    return final
+    def is_evaluation_due(self) -> bool:
+        """Tells whether this step has an evaluation that is not done."""
+        is_last = self.step == self._config.total_steps
+        is_due = self.step % self._config.evals.every == 0 or is_last
+        return is_due and self.step > self._progress["evaluated"]
+
+    def evaluate(self) -> None:
+        """Evaluates, and saves the model unless an earlier one was better."""
+        with self._clock.time("evaluation"):
+            variables = self._variables()
+            metrics = self._phase.evaluate(variables)
+        if self._writer:
+            self._writer.write_metrics(self.step, metrics)
+        selected = self._progress["selected"]
+        select = self._config.evals.select
+        value, best = metrics[select] if select else None, selected["value"]
+        if value is not None and best is not None and value <= best:
+            selected = selected | {"stale": selected["stale"] + 1}
+        else:
+            selected = {
+                "value": value,
+                "stale": 0,
+                "step": self.step,
+                "metrics": metrics,
+                "params_sha256": params_sha256(variables),
+            }
+            if self._is_writing:
+                self._save_model(variables, metrics)
+        self._progress = {"evaluated": self.step, "selected": selected}
+
+    def is_picture_due(self) -> bool:
+        """Tells whether this step is one of those that leave a picture."""
+        every = self._config.log.pictures_every
+        return bool(self._phase.draw and every and self.step and self.step % every == 0)
+
+    def draw(self) -> None:
+        """Writes a picture of what the model does with examples that never change."""
+        path = self._workdir / "pictures" / f"step_{self.step:06d}.png"
+        if not self._phase.draw or path.exists():
+            return
+        with self._clock.time("pictures"):
+            picture = self._phase.draw(self._variables())
+            if self._writer:
+                path.parent.mkdir(exist_ok=True)
+                write_whole(path, Image.fromarray(picture).save)
+                self._writer.write_picture(self.step, picture)
+
+    def is_checkpoint_due(self) -> bool:
+        """Tells whether this step is one of those that are saved."""
+        return self.step > 0 and self.step % self._config.checkpoint.every == 0
+
+    def save(self) -> None:
+        """Writes a checkpoint of this step, unless there is one."""
+        with self._clock.time("checkpoint"):
+            self._checkpointer.save(self._state, self._batches.get_state(), self._progress)
+
+    def is_done(self) -> bool:
+        """Tells whether the run has all its steps, or has stopped getting better."""
+        patience = self._config.evals.patience
+        is_stale = 0 < patience <= self._progress["selected"]["stale"]
+        return self.step >= self._config.total_steps or is_stale
+
+    def finish(self) -> dict[str, Any]:
+        """Writes and returns the result."""
+        selected = self._progress["selected"]
+        final = {
+            "step": self.step,
+            "selected_step": selected["step"],
+            "metrics": selected["metrics"],
+            "params_sha256": selected["params_sha256"],
+        }
+        if self._is_writing:
+            text = json.dumps(final, indent=2) + "\n"
+            write_whole(self._workdir / "final.json", lambda path: path.write_text(text))
+        return final
+
+    def close(self) -> None:
+        """Closes files and threads."""
+        self._bar.close()
+        if self._writer:
+            self._writer.close()
+        self._checkpointer.close()
+
+    def _variables(self) -> Any:
+        """Returns the variables of the model, of its average where there is one."""
+        params, frozen = self._state.saved_params, self._state.frozen
+        if jax.process_count() > 1:
+            params, frozen = sharding.to_host((params, frozen))
+        variables = merge_variables(params, frozen)
+        for name in self._phase.loss_heads:
+            del variables["params"][name]
+        return variables
+
+    def _save_model(self, variables: Any, metrics: dict[str, float]) -> None:
+        save_pretrained(
+            self._workdir / "model",
+            self._phase.model_config,
+            variables,
+            self._phase.tokenizer,
+            self._phase.parts,
+            metadata={
+                "phase": self._config.phase,
+                "seed": self._config.seed,
+                "step": self.step,
+                "metrics": metrics,
+            },
+        )
+
+    def _give_up(self, batch: Any, loss: float, skipped: int) -> None:
+        where = ""
+        if jax.process_count() == 1:
+            host = dataclasses.replace(self._state, params=sharding.to_host(self._state.params))
+            path = write_bundle(self._workdir, self._config, host, batch)
+            where = f" python scripts/replay.py --bundle={path} looks into the last of them."
+        raise FloatingPointError(
+            f"The loss is {loss} at step {self.step} of {self._workdir}: it or a gradient was not "
+            f"finite in {skipped} steps in a row.{where}"
+        )
 
 
 def _keep_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -131,83 +295,10 @@ def _keep_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
                 f"{workdir} was started with another {', '.join(names)}; expected the same "
                 "configuration, or another working directory."
             )
-    path.write_text(text)
+    write_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def _decisive(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the entries that decide what a run computes."""
-    return {k: v for k, v in config.items() if k not in ("log", "checkpoint", "num_devices")}
-
-
-def _evaluate(
-    state: TrainState,
-    phase: Phase,
-    step: int,
-    selected: dict[str, Any],
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    writer: MetricWriter,
-) -> dict[str, Any]:
-    """Evaluates, saves the model unless an earlier one was better, and returns the best so far."""
-    variables = merge_variables(state.saved_params, state.frozen)
-    for name in phase.loss_heads:
-        del variables["params"][name]
-    metrics = phase.evaluate(variables)
-    writer.write_metrics(step, metrics)
-    value = metrics[config.evals.select] if config.evals.select else None
-    best = selected["value"]
-    if value is not None and best is not None and value <= best:
-        return selected | {"stale": selected["stale"] + 1}
-    save_pretrained(
-        workdir / "model",
-        phase.model_config,
-        variables,
-        phase.tokenizer,
-        phase.parts,
-        metadata={"phase": config.phase, "seed": config.seed, "step": step, "metrics": metrics},
-    )
-    return {
-        "value": value,
-        "stale": 0,
-        "step": step,
-        "metrics": metrics,
-        "params_sha256": params_sha256(variables),
-    }
-
-
-def _is_done(step: int, selected: dict[str, Any], config: ml_collections.ConfigDict) -> bool:
-    patience = config.evals.patience
-    return step >= config.total_steps or (patience > 0 and selected["stale"] >= patience)
-
-
-class _Clock:
-    """Adds up seconds by activity between two readings."""
-
-    def __init__(self, batch_size: int):
-        self._batch_size = batch_size
-        self._seconds: dict[str, float] = {}
-        self._steps = 0
-
-    def time(self, activity: str) -> "_Stopwatch":
-        self._steps += activity == "step"
-        return _Stopwatch(self._seconds, activity)
-
-    def read(self) -> dict[str, float]:
-        """Returns rate and seconds per activity since the last reading, and starts anew."""
-        seconds, steps = self._seconds, self._steps
-        self._seconds, self._steps = {}, 0
-        working = seconds.get("data", 0.0) + seconds.get("step", 0.0)
-        rate = self._batch_size * steps / max(working, 1e-9)
-        return {"examples_per_second": rate, **{f"{k}_seconds": v for k, v in seconds.items()}}
-
-
-class _Stopwatch:
-    def __init__(self, seconds: dict[str, float], activity: str):
-        self._seconds, self._activity = seconds, activity
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *exc_info: object) -> None:
-        elapsed = time.perf_counter() - self._start
-        self._seconds[self._activity] = self._seconds.get(self._activity, 0.0) + elapsed
+    """Returns the entries that decide what a run computes, whatever it runs on."""
+    hardware = ("num_devices", "fsdp", "sharding_rules", "accumulate")
+    return {k: v for k, v in config.items() if k not in ("log", "checkpoint", *hardware)}

@@ -1,8 +1,12 @@
 """Numbers of a run: JSON lines to compare runs by, TensorBoard to look at, timings apart."""
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import UInt8
 
 METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
@@ -36,8 +40,14 @@ class MetricWriter:
             self._board.add_scalar(name, value, step)
 
     def write_timings(self, step: int, timings: Mapping[str, float]) -> None:
-        """Writes one line of timings."""
+        """Writes one line of timings and the same numbers to TensorBoard."""
         self._write(TIMINGS_FILE, step, timings)
+        for name, value in timings.items():
+            self._board.add_scalar(f"timings/{name}", value, step)
+
+    def write_picture(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Shows a picture in TensorBoard."""
+        self._board.add_image("picture", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flushes and closes all files."""
@@ -46,7 +56,9 @@ class MetricWriter:
         self._board.close()
 
     def _write(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        line = {"step": step, **{key: float(value) for key, value in values.items()}}
+        # JSON has no word for what is not finite.
+        numbers = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
+        line = {"step": step, **numbers}
         self._files[name].write(json.dumps(line) + "\n")
         self._files[name].flush()
 

@@ -1,25 +1,50 @@
-"""Where arrays live: one mesh axis `data` over which batches are split; states are replicated."""
+"""Where arrays live: a mesh over which batches are split, and states where rules say so."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from uniovseg_jax.train.state import TrainState, check_patterns
 
-def make_mesh(num_devices: int = 0) -> Mesh:
-    """Returns a mesh with the single axis `data` over the first devices (0: all of them).
+# Batches are split over both axes; parameters over the second one, where a rule says so.
+_DATA, _FSDP = "data", "fsdp"
+# Pairs of a regular expression over parameter paths and `split` or `replicate`; the first counts.
+Rules = Sequence[tuple[str, str]]
+# Splitting smaller parameters saves nothing and costs a message each.
+_MIN_SPLIT_SIZE = 4096
+
+
+def make_mesh(num_devices: int = 0, fsdp: int = 1) -> Mesh:
+    """Returns a mesh with the axes `data` and `fsdp` over the first devices.
+
+    Args:
+      num_devices: How many; 0 for all of them, those of other processes included.
+      fsdp: Size of the second axis, over which parameters may be split; 0 for all devices.
 
     Raises:
-      ValueError: If there are fewer devices.
+      ValueError: If there are fewer devices, or `fsdp` does not divide them.
     """
     devices = jax.devices()
     if not 0 <= num_devices <= len(devices):
         raise ValueError(f"num_devices is {num_devices}, but there are {len(devices)} devices.")
     devices = devices[: num_devices or len(devices)]
+    fsdp = fsdp or len(devices)
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ValueError(f"fsdp is {fsdp}; expected a divisor of the {len(devices)} devices.")
     # Automatic axes: the compiler places the collectives, as with pjit.
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    return jax.make_mesh(
+        (len(devices) // fsdp, fsdp),
+        (_DATA, _FSDP),
+        axis_types=(AxisType.Auto, AxisType.Auto),
+        devices=devices,
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -29,27 +54,135 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def split_by_example(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of arrays whose first axis is the batch."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, PartitionSpec((_DATA, _FSDP)))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises ValueError unless the batch divides evenly among the devices."""
-    if batch_size < 1 or batch_size % mesh.size:
+def state_shardings(state: TrainState, mesh: Mesh, rules: Rules = ()) -> TrainState:
+    """Returns the sharding of every leaf of a state, arranged like the state.
+
+    A parameter that is to be split is so along its longest axis that the mesh's second one
+    divides; its moments and its average follow it. Parameters that no rule names, small ones, and
+    everything else are replicated.
+
+    Args:
+      state: Arrays, or their shapes.
+      mesh: From `make_mesh`.
+      rules: Such as `((".*/bias", "replicate"), (".*", "split"))`.
+
+    Raises:
+      ValueError: If an expression matches no parameter or a rule says neither of the two.
+    """
+    paths = {
+        path
+        for tree in (state.params, state.frozen["params"])
+        for path in traverse_util.flatten_dict(tree, sep="/")
+    }
+    check_patterns([pattern for pattern, _ in rules], paths, "sharding_rules")
+    for pattern, verdict in rules:
+        if verdict not in ("split", "replicate"):
+            raise ValueError(
+                f"sharding_rules: {pattern!r} has {verdict!r}; expected split or replicate."
+            )
+
+    def sharding(key_path: Any, leaf: Any) -> NamedSharding:
+        words = jax.tree_util.keystr(key_path, simple=True, separator="/").split("/")
+        tails = ("/".join(words[i:]) for i in range(len(words)))
+        path = next((tail for tail in tails if tail in paths), None)
+        verdicts = (verdict for pattern, verdict in rules if path and re.fullmatch(pattern, path))
+        if next(verdicts, "replicate") == "replicate":
+            return replicated(mesh)
+        return NamedSharding(mesh, _split_spec(np.shape(leaf), mesh.shape[_FSDP]))
+
+    return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def _split_spec(shape: tuple[int, ...], count: int) -> PartitionSpec:
+    sizes = [size if size % count == 0 else 0 for size in shape]
+    if count == 1 or np.prod(shape) < _MIN_SPLIT_SIZE or not any(sizes):
+        return PartitionSpec()
+    axis = int(np.argmax(sizes))
+    return PartitionSpec(*(_FSDP if i == axis else None for i in range(len(shape))))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
+    """Raises ValueError unless every part of the batch divides evenly among the devices."""
+    if accumulate < 1:
+        raise ValueError(f"accumulate is {accumulate}; expected at least 1.")
+    if batch_size < 1 or batch_size % (mesh.size * accumulate):
+        parts = f" times the {accumulate} parts of accumulate" if accumulate > 1 else ""
         raise ValueError(
-            f"batch_size is {batch_size}; expected a positive multiple of the {mesh.size} devices."
+            f"batch_size is {batch_size}; expected a positive multiple of the {mesh.size} "
+            f"devices{parts}."
         )
 
 
+def place_state(state: TrainState, shardings: TrainState) -> TrainState:
+    """Copies a state, the same one in every process, to where it lives."""
+    return jax.tree.map(_place, state, shardings)
+
+
+def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_place(jax.random.key_data(leaf), sharding))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
 def shard_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
-    """Copies a batch of numpy arrays to the devices, split along the first axis."""
-    return jax.device_put(jax.tree.map(np.asarray, batch), split_by_example(mesh))
+    """Copies numpy arrays to the devices, split along the first axis.
+
+    Each process gives its own share; in the order of the processes they make up the batch.
+    """
+    sharding = split_by_example(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
+    )
 
 
-def compile_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Returns the jitted `(state, batch) -> (state, metrics)`; the old state's memory is reused."""
+def local_rows(array: jax.Array) -> np.ndarray:
+    """Returns what this process holds of an array that is split along its first axis."""
+    rows = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
+
+
+def like_rows(local: np.ndarray, array: jax.Array) -> jax.Array:
+    """Places rows that go with those that this process holds of an array."""
+    if not isinstance(array, jax.Array):
+        return jnp.asarray(local)
+    return jax.make_array_from_process_local_data(array.sharding, local)
+
+
+def to_host(tree: Any) -> Any:
+    """Returns whole numpy arrays of what may be spread over devices and processes."""
+
+    def gather(leaf: Any) -> np.ndarray:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            if not leaf.is_fully_replicated:
+                return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+        return np.asarray(leaf)
+
+    return jax.tree.map(gather, tree)
+
+
+def wait_for_all(reason: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(reason)
+
+
+def compile_step(step: Callable[..., Any], mesh: Mesh, shardings: TrainState) -> Callable[..., Any]:
+    """Returns the jitted `(state, batch) -> (state, metrics)`; the old state's memory is reused.
+
+    Args:
+      step: From `steps.make_train_step`.
+      mesh: Where batches live.
+      shardings: Where the state lives, before and after.
+    """
     return jax.jit(
         step,
-        in_shardings=(replicated(mesh), split_by_example(mesh)),
-        out_shardings=(replicated(mesh), replicated(mesh)),
+        in_shardings=(shardings, split_by_example(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )

@@ -9,31 +9,34 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import traverse_util
-from jaxtyping import Array, Int
 
 Tree = dict[str, Any]
 
 
 @flax.struct.dataclass
 class TrainState:
-    """The whole of a run's changing state.
+    """The whole of a run's changing state, or something said of each of its leaves.
 
     Attributes:
-      step: Number of updates made.
+      step: () int32. Number of batches seen.
       params: Parameters that train, as a tree that leaves out the frozen ones.
       frozen: Collections `params` (the rest) and `fixed`; no gradient or optimizer state exists
         for them.
       opt_state: Of the optimizer, for `params` only.
       rng: Base key; step `i` uses `fold_in(rng, i)`.
       ema: Moving average of `params`; None where it is off.
+      skipped: () int32. Number of steps without an update, because something was not finite.
+      skipped_in_row: () int32. The same, since the last update.
     """
 
-    step: Int[Array, ""]
-    params: Tree
-    frozen: Tree
+    step: Any
+    params: Any
+    frozen: Any
     opt_state: Any
-    rng: jax.Array
-    ema: Tree | None
+    rng: Any
+    ema: Any
+    skipped: Any
+    skipped_in_row: Any
 
     @property
     def saved_params(self) -> Tree:
@@ -105,4 +108,6 @@ def create_state(
         rng=jax.random.key(seed),
         # A copy: the step gives the memory of its inputs away, each buffer once.
         ema=jax.tree.map(jnp.copy, params) if use_ema else None,
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_row=jnp.zeros((), jnp.int32),
     )

@@ -1,6 +1,7 @@
-"""Losses of the three phases as pure functions of variables and batch, and the step around them."""
+"""The update of one batch: gradients, in parts if asked for, and what happens to bad ones."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,154 +10,99 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from uniovseg_jax import losses
-from uniovseg_jax.models.prompt_encoder import points_to_boxes
-from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.train.objectives import Batch, Metrics, Objective
 from uniovseg_jax.train.optimizer import update_ema
 from uniovseg_jax.train.state import TrainState, merge_variables
 
-# Parameters of the phase `clip` that only its loss uses: images to words of their captions.
-WORD_HEAD = "word_head"
-
-Batch = dict[str, Any]
-Metrics = dict[str, Float[Array, ""]]
-ComputeLoss = Callable[[Any, Batch, jax.Array], tuple[Float[Array, ""], Metrics]]
-
 
 def make_train_step(
-    compute_loss: ComputeLoss,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     ema_decay: float = 0.0,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the update of one batch, `(state, batch) -> (state, metrics)`.
 
     Gradients are taken for `state.params` only; nothing is differentiated or kept for the rest.
-    Metrics are those of the loss, `loss`, `grad_norm` (before clipping) and `learning_rate`.
+    Metrics are those of the loss, `loss`, `grad_norm` (before clipping), `learning_rate`, and
+    `skipped` and `skipped_in_row`: where the loss or a gradient is not finite, parameters,
+    optimizer and average stay as they are.
+
+    Args:
+      objective: The loss.
+      optimizer: Updates `state.params`.
+      schedule: Learning rate by step, for the metrics.
+      ema_decay: Of the moving average, where the state holds one.
+      accumulate: Parts into which the batch is split, one after the other; their gradients add up
+        to those of the whole.
+
+    Raises:
+      ValueError: If the batch is to be split, and the loss is no sum over its examples.
     """
+    if accumulate > 1 and objective.prepare is None:
+        raise ValueError(
+            f"accumulate is {accumulate}, but the loss of this phase compares all examples of a "
+            "batch; expected 1."
+        )
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        def loss_of(params: Any) -> tuple[Float[Array, ""], Metrics]:
-            key = jax.random.fold_in(state.rng, state.step)
-            return compute_loss(merge_variables(params, state.frozen), batch, key)
+        def loss_of(params: Any, part: Batch, keys: jax.Array) -> tuple[Float[Array, ""], Metrics]:
+            return objective.compute_loss(merge_variables(params, state.frozen), part, keys)
 
-        (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        differentiate = jax.value_and_grad(loss_of, has_aux=True)
+        parts = objective.split_keys(batch, jax.random.fold_in(state.rng, state.step))
+        if accumulate == 1:
+            (loss, metrics), grads = differentiate(state.params, *parts)
+        else:
+            (loss, metrics), grads = _add_up(
+                functools.partial(differentiate, state.params), parts, accumulate
+            )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
             ema = update_ema(ema, params, state.step, ema_decay)
+        grad_norm = optax.tree.norm(grads)
+        good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        params, opt_state, ema = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old),
+            (params, opt_state, ema),
+            (state.params, state.opt_state, state.ema),
+        )
+        state = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            ema=ema,
+            skipped=state.skipped + ~good,
+            skipped_in_row=jnp.where(good, 0, state.skipped_in_row + 1),
+        )
         metrics = metrics | {
             "loss": loss,
-            "grad_norm": optax.global_norm(grads),
-            "learning_rate": schedule(state.step),
+            "grad_norm": grad_norm,
+            "learning_rate": schedule(state.step - 1),
+            "skipped": state.skipped,
+            "skipped_in_row": state.skipped_in_row,
         }
-        state = dataclasses.replace(
-            state, step=state.step + 1, params=params, opt_state=opt_state, ema=ema
-        )
         return state, metrics
 
     return step
 
 
-def make_clip_loss(
-    model: UniOVSeg,
-    mosaic_share: float = 0.0,
-    word_weight: float = 0.0,
-    rarity: Float[Array, " w"] | None = None,
-) -> ComputeLoss:
-    """Returns the symmetric contrastive loss over the whole batch, and that of the word head.
+def _add_up(function: Callable[..., Any], parts: tuple[Batch, jax.Array], count: int) -> Any:
+    """Returns the sum of `function` over a batch that is split into `count` parts."""
 
-    The batch may be split among devices: the similarities are still those of all of its pairs.
+    # Every count-th example, so that each part lies spread over the devices as the batch does.
+    def split(x: Array) -> Array:
+        return jnp.swapaxes(x.reshape(len(x) // count, count, *x.shape[1:]), 0, 1)
 
-    Args:
-      model: The model whose CLIP trains.
-      mosaic_share: Share of the pictures, 0 to 1 and rounded down to a multiple of four, that go
-        through `CLIP.encode_mosaics`.
-      word_weight: Weight of `losses.word_loss`, for which the variables hold `WORD_HEAD` beside
-        the model's own parameters.
-      rarity: As `losses.word_loss` takes it; None leaves that loss out.
+    parts = jax.tree.map(split, parts)
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *first))
 
-    Raises:
-      ValueError: If the share is no share.
-    """
-    if not 0 <= mosaic_share <= 1:
-        raise ValueError(f"loss.mosaic_share is {mosaic_share}; expected 0 to 1.")
+    def body(total: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(*part)), None
 
-    def embed(model: UniOVSeg, images: Array, tokens: Array) -> tuple[Array, Array, Array]:
-        tiled = int(mosaic_share * len(images)) // 4 * 4
-        parts = []
-        if tiled:
-            parts.append(model.clip.encode_mosaics(images[:tiled]))
-        if tiled < len(images):
-            parts.append(model.clip.encode_image(images[tiled:]))
-        return jnp.concatenate(parts), model.clip.encode_text(tokens), model.logit_scale()
-
-    def compute_loss(variables: Any, batch: Batch, key: jax.Array) -> tuple[Array, Metrics]:
-        del key
-        outputs: Any = model.apply(variables, batch["image"], batch["tokens"], method=embed)
-        image, text, logit_scale = outputs
-        tokens = batch["tokens"]
-        same_text = jnp.all(tokens[:, None] == tokens[None, :], axis=-1)
-        loss = losses.clip_loss(image, text, logit_scale, same_text)
-        metrics = {"contrastive": loss, "logit_scale": logit_scale}
-        if rarity is not None:
-            head = variables["params"][WORD_HEAD]
-            logits = image @ head["kernel"] + head["bias"]
-            metrics["words"] = losses.word_loss(logits, batch["caption"], rarity)
-            loss += word_weight * metrics["words"]
-        return loss, metrics
-
-    return compute_loss
-
-
-def make_stage1_loss(model: UniOVSeg, config: losses.Stage1LossConfig) -> ComputeLoss:
-    """Returns the loss of one pass with points and one with boxes over the same images."""
-
-    def decode(model: UniOVSeg, batch: Batch) -> tuple[Any, Any, Array]:
-        features = model.encode_image(batch["image"])
-        memory = model.prepare_masks(features)
-        points = points_to_boxes(batch["points"], model.config.point_box_size)
-        of_points = model.decode_masks(features, memory, points, "point")
-        of_boxes = model.decode_masks(features, memory, batch["boxes"], "box")
-        return of_points, of_boxes, memory.pixel_embeds
-
-    def compute_loss(variables: Any, batch: Batch, key: jax.Array) -> tuple[Array, Metrics]:
-        # A key per example of the global batch: the draw does not depend on the devices.
-        keys = jax.random.split(key, len(batch["image"]))
-        outputs: Any = model.apply(variables, batch, method=decode)
-        of_points, of_boxes, pixel_embeds = outputs
-        return losses.stage1_loss(of_points, of_boxes, pixel_embeds, batch, keys, config)
-
-    return compute_loss
-
-
-def make_stage2_loss(model: UniOVSeg, name: str) -> ComputeLoss:
-    """Returns the alignment loss of the adapted embeddings of pooled regions with their entities.
-
-    Args:
-      model: With an adapter of mode `pooled`.
-      name: `cosine` (the paper's) or `contrastive`.
-
-    Raises:
-      ValueError: If there is no such loss.
-    """
-    if name not in ("cosine", "contrastive"):
-        raise ValueError(f"loss.name is {name!r}; expected cosine or contrastive.")
-
-    def embed(model: UniOVSeg, pooled: dict[str, Array]) -> tuple[Array, Array]:
-        return model.embed_pooled(pooled, adapt=True), model.logit_scale()
-
-    def compute_loss(variables: Any, batch: Batch, key: jax.Array) -> tuple[Array, Metrics]:
-        del key
-        outputs: Any = model.apply(variables, batch["pooled"], method=embed)
-        adapted, logit_scale = outputs
-        text, valid = batch["text"], jnp.ones(len(adapted), bool)
-        cosine_loss = losses.alignment_cosine_loss(adapted, text, valid)
-        metrics = {"cosine": 1 - cosine_loss}
-        if name == "cosine":
-            return cosine_loss, metrics
-        loss = losses.alignment_contrastive_loss(adapted, text, batch["entity"], logit_scale, valid)
-        return loss, metrics
-
-    return compute_loss
+    return jax.lax.scan(body, zeros, parts)[0]

@@ -21,6 +21,7 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from uniovseg_jax.files import one_line
 from uniovseg_jax.models import presets, tokenizer, uniovseg
 
 FORMAT = 1
@@ -204,10 +205,6 @@ def _require(folder: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") + "."
-
-
 def _check_parts(
     parts: Iterable[str], config: presets.UniOVSegConfig, where: str
 ) -> tuple[uniovseg.Part, ...]:
@@ -240,7 +237,7 @@ def _read_config(
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # Also what undecodable bytes raise.
-        raise ValueError(f"{path} is no valid JSON: {_one_line(error)}") from error
+        raise ValueError(f"{path} is no valid JSON: {one_line(error)}") from error
     keys = {"format", "parts", "model", "metadata"}
     if not isinstance(document, dict) or set(document) != keys:
         raise ValueError(f"{path}: expected an object with exactly {', '.join(sorted(keys))}.")
@@ -255,7 +252,7 @@ def _read_config(
     try:
         config = presets.config_from_dict(document["model"])
     except ValueError as error:
-        raise ValueError(f"{path}: {_one_line(error)}") from error
+        raise ValueError(f"{path}: {one_line(error)}") from error
     return config, _check_parts(parts, config, str(path)), metadata
 
 
@@ -266,7 +263,7 @@ def _expected_shapes(
         abstract = uniovseg.abstract_variables(config, parts)
     except Exception as error:  # Whatever a nonsensical size makes Flax or JAX raise.
         raise ValueError(
-            f"{where}: no model can be built of these sizes: {_one_line(error)}"
+            f"{where}: no model can be built of these sizes: {one_line(error)}"
         ) from error
     return {path: tuple(leaf.shape) for path, leaf in flatten_variables(abstract).items()}
 
@@ -322,7 +319,7 @@ def _read_tensors(path: pathlib.Path, expected: Mapping[str, tuple[int, ...]]) -
                     complaints.append(f"{path}: {name} holds values that are not finite.")
                 leaves[name] = jnp.asarray(tensor, dtype=jnp.float32)
     except SafetensorError as error:
-        raise ValueError(f"{path} is no readable safetensors file: {_one_line(error)}") from error
+        raise ValueError(f"{path} is no readable safetensors file: {one_line(error)}") from error
     if complaints:
         raise ValueError("\n".join(complaints))
     return {"params": {}, "fixed": {}} | traverse_util.unflatten_dict(leaves, sep="/")

@@ -8,7 +8,7 @@ import pytest
 from uniovseg_jax.models.clip import CLIP
 from uniovseg_jax.models.presets import get_preset
 from uniovseg_jax.models.uniovseg import UniOVSeg, init_variables
-from uniovseg_jax.train import steps
+from uniovseg_jax.train import objectives
 
 CONFIG = get_preset("test")
 MODEL = UniOVSeg(CONFIG)
@@ -62,17 +62,17 @@ def test_the_share_of_mosaics_is_rounded_down_to_fours(
 
     monkeypatch.setattr(CLIP, "encode_mosaics", spy)
     part = {name: rows[:count] for name, rows in batch.items()}
-    value, metrics = steps.make_clip_loss(MODEL, share)(variables, part, jax.random.key(0))
+    value, metrics = objectives.make_clip_loss(MODEL, share)(variables, part, jax.random.key(0))
     assert sum(seen) == tiled and np.isfinite(value) and metrics["contrastive"] == value
 
 
 def test_what_is_no_share_is_refused():
     with pytest.raises(ValueError, match="loss.mosaic_share is 1.5; expected 0 to 1"):
-        steps.make_clip_loss(MODEL, 1.5)
+        objectives.make_clip_loss(MODEL, 1.5)
 
 
 def test_without_mosaics_and_words_it_is_the_plain_contrastive_loss(variables, batch):
-    value, _ = steps.make_clip_loss(MODEL)(variables, batch, jax.random.key(0))
+    value, _ = objectives.make_clip_loss(MODEL)(variables, batch, jax.random.key(0))
     image, text, scale = MODEL.apply(
         variables, batch["image"], batch["tokens"], method=lambda m, *x: m.clip(*x)
     )

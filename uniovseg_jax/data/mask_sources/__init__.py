@@ -1,0 +1,1 @@
+"""Where image-mask records come from: one file per published layout."""

@@ -1,0 +1,251 @@
+"""COCO's two annotation files: instances (polygons and run lengths) and panoptic (PNG ids)."""
+
+import functools
+import importlib.util
+import io
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from uniovseg_jax.data.mask_sources.sampling import Sample
+from uniovseg_jax.data.mask_sources.source import (
+    MAX_IMAGE_BYTES,
+    Annotation,
+    Candidate,
+    FilePart,
+    Skipped,
+    finite_numbers,
+    is_plain_name,
+    parse_json,
+    whole_number,
+)
+from uniovseg_jax.image_io import open_image
+from uniovseg_jax.masks import MAX_AREA, MAX_SIDE, rle_area, rle_decode, rle_encode
+
+# COCO's file of 118,287 training images has 0.47 GB.
+_MAX_FILE_BYTES = 1 << 32
+
+
+class CocoMasks:
+    """Images of a COCO annotation file, in the order of the file; crowd regions are left out."""
+
+    def __init__(
+        self,
+        images: str | os.PathLike[str],
+        annotations: str | os.PathLike[str],
+        sample: Sample,
+        layout: str,
+    ):
+        """Reads the annotation file; it stays in memory.
+
+        Args:
+          images: Folder of the images.
+          annotations: The JSON file.
+          sample: By image.
+          layout: `coco_instances` or `coco_panoptic`. The PNG files of the latter are looked for
+            in the folder of the JSON file's name without `.json`, beside it or one level up.
+
+        Raises:
+          FileNotFoundError: If a folder or the file is not there.
+          ValueError: If the file is not COCO's, names an image twice, or has polygons and
+            pycocotools is not installed.
+        """
+        self._images, self._path = pathlib.Path(images), pathlib.Path(annotations)
+        self._sample, self._layout = sample, layout
+        if not self._images.is_dir():
+            raise FileNotFoundError(f"There is no image folder {self._images}.")
+        if not self._path.is_file():
+            raise FileNotFoundError(f"There is no annotation file {self._path}.")
+        try:
+            document = parse_json(FilePart(self._path).read(_MAX_FILE_BYTES))
+        except ValueError as error:
+            raise ValueError(f"{self._path}: {error}") from error
+        self._entries, annotation_list = _lists(document, self._path)
+        self.total = len(self._entries)
+        _check_unique(self._entries, self._path)
+        self._by_image, self._strays = _group(annotation_list, self._path.name)
+        if layout == "coco_panoptic":
+            self._segments = _find_segments(self._path)
+        elif _has_polygons(annotation_list) and not importlib.util.find_spec("pycocotools"):
+            raise ValueError(
+                f"{self._path} holds polygons, which pycocotools draws as COCO does: install it "
+                "(pip install pycocotools)."
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the layout and the name of the annotation file."""
+        return {"layout": self._layout, "annotations": self._path.name}
+
+    def candidates(self) -> Iterator[Candidate | Skipped]:
+        """Yields the images of the sample, then the annotations that belong to none."""
+        known = set()
+        for index, entry in enumerate(self._entries):
+            name = f"{self._path.name}: images[{index}]"
+            try:
+                image_id = whole_number(entry, "id", low=0)
+                known.add(image_id)
+                if not self._sample.keeps_image(str(image_id)):
+                    continue
+                if not is_plain_name(entry.get("file_name")):
+                    raise ValueError(
+                        f"'file_name' is {str(entry.get('file_name'))[:80]!r}, expected that of a "
+                        "file directly in the image folder."
+                    )
+                hw = (
+                    whole_number(entry, "height", high=MAX_SIDE),
+                    whole_number(entry, "width", high=MAX_SIDE),
+                )
+                if hw[0] * hw[1] > MAX_AREA:
+                    raise ValueError(f"{hw[0]} x {hw[1]} is more than {MAX_AREA} pixels.")
+            except ValueError as error:
+                yield Skipped(name, "bad annotation", str(error))
+                continue
+            path = self._images / entry["file_name"]
+            if not path.is_file():
+                yield Skipped(name, "no image", f"There is no {path.name} in the image folder.")
+                continue
+            read = self._reader(self._by_image.get(image_id, []), hw)
+            yield Candidate(str(image_id), f"{name} ({path.name})", FilePart(path), read)
+        for image_id, entries in self._by_image.items():
+            for index, _ in entries if image_id not in known else ():
+                name = f"{self._path.name}: annotations[{index}]"
+                yield Skipped(name, "no image", f"It is about an unknown image {image_id}.")
+        yield from self._strays
+
+    def _reader(
+        self, entries: list[tuple[int, dict[str, Any]]], hw: tuple[int, int]
+    ) -> Callable[[], Annotation]:
+        if self._layout == "coco_instances":
+            return functools.partial(_read_instances, entries, *hw)
+        return functools.partial(_read_panoptic, entries, *hw, self._segments)
+
+
+def _lists(document: Any, path: pathlib.Path) -> tuple[list[Any], list[Any]]:
+    found = document if isinstance(document, dict) else {}
+    images, annotations = found.get("images"), found.get("annotations")
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        raise ValueError(f'{path}: expected an object with lists "images" and "annotations".')
+    return images, annotations
+
+
+def _check_unique(images: list[Any], path: pathlib.Path) -> None:
+    seen: dict[Any, int] = {}
+    for index, entry in enumerate(images):
+        image_id = entry.get("id") if isinstance(entry, dict) else None
+        if isinstance(image_id, int):
+            if image_id in seen:
+                raise ValueError(
+                    f"{path}: images[{seen[image_id]}] and images[{index}] have the same id "
+                    f"{image_id}."
+                )
+            seen[image_id] = index
+
+
+def _group(
+    annotations: list[Any], file: str
+) -> tuple[dict[int, list[tuple[int, dict[str, Any]]]], list[Skipped]]:
+    """Sorts annotations, with their position, by image; those without one are put aside."""
+    groups: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+    strays = []
+    for index, entry in enumerate(annotations):
+        try:
+            groups.setdefault(whole_number(entry, "image_id", low=0), []).append((index, entry))
+        except ValueError as error:
+            strays.append(Skipped(f"{file}: annotations[{index}]", "bad annotation", str(error)))
+    return groups, strays
+
+
+def _has_polygons(annotations: list[Any]) -> bool:
+    return any(isinstance(a, dict) and isinstance(a.get("segmentation"), list) for a in annotations)
+
+
+def _find_segments(path: pathlib.Path) -> pathlib.Path:
+    for parent in (path.parent, path.parent.parent):
+        if (parent / path.stem).is_dir():
+            return parent / path.stem
+    raise FileNotFoundError(
+        f"There is no folder {path.stem} with the PNG files of {path.name}, beside it or above."
+    )
+
+
+def _read_instances(
+    entries: list[tuple[int, dict[str, Any]]], height: int, width: int
+) -> Annotation:
+    masks, num_crowd = [], 0
+    for index, entry in entries:
+        if entry.get("iscrowd") not in (None, 0):
+            num_crowd += 1
+            continue
+        segmentation = entry.get("segmentation")
+        try:
+            if isinstance(segmentation, list):
+                segmentation = _draw_polygons(segmentation, height, width)
+            else:
+                # Here, so that the complaint names the entry; a second look costs little.
+                rle_area(segmentation)
+        except ValueError as error:
+            raise ValueError(f"annotations[{index}]: {error}") from error
+        masks.append(segmentation)
+    return Annotation(height, width, masks, {"crowd": num_crowd})
+
+
+def _draw_polygons(polygons: list[Any], height: int, width: int) -> dict[str, Any]:
+    """Returns the union of polygons as run lengths, drawn as COCO does."""
+    from pycocotools import mask as coco_mask
+
+    # The C code trusts what it gets, and its work grows with the length of the edges.
+    limit = 2 * max(height, width)
+    for polygon in polygons:
+        if not (finite_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0):
+            raise ValueError("A polygon must be an even number of at least 6 finite numbers.")
+        if max(map(abs, polygon)) > limit:
+            raise ValueError(f"A polygon reaches far outside of the {height} x {width} image.")
+    if not polygons:
+        raise ValueError("It has no polygon.")
+    # An edge's end points are compared as integers of 32 bits; these stay far below.
+    shapes: Any = [list(map(float, polygon)) for polygon in polygons]
+    rles = coco_mask.frPyObjects(shapes, height, width)
+    union = np.zeros((height, width), bool)
+    for rle in rles:
+        union |= rle_decode(rle)
+    return rle_encode(union)
+
+
+def _read_panoptic(
+    entries: list[tuple[int, dict[str, Any]]], height: int, width: int, folder: pathlib.Path
+) -> Annotation:
+    if len(entries) != 1:
+        raise ValueError(f"It has {len(entries)} annotations, expected one.")
+    index, entry = entries[0]
+    infos = entry.get("segments_info")
+    if not is_plain_name(entry.get("file_name")) or not isinstance(infos, list):
+        raise ValueError(f"annotations[{index}] lacks a plain file_name or a list segments_info.")
+    ids = _read_ids(folder / entry["file_name"])
+    if ids.shape != (height, width):
+        raise ValueError(
+            f"{entry['file_name']} has {ids.shape[0]} x {ids.shape[1]} pixels, its image "
+            f"{height} x {width}."
+        )
+    listed = [whole_number(info, "id", high=(1 << 24) - 1) for info in infos]
+    present = set(np.unique(ids).tolist()) - {0}
+    if len(set(listed)) < len(listed) or present - set(listed):
+        raise ValueError(f"{entry['file_name']} and segments_info do not name the same segments.")
+    crowd = {info["id"] for info in infos if info.get("iscrowd") not in (None, 0)}
+    masks = [rle_encode(ids == number) for number in listed if number not in crowd]
+    return Annotation(height, width, masks, {"crowd": len(crowd)})
+
+
+def _read_ids(path: pathlib.Path) -> Int[np.ndarray, "h w"]:
+    """Reads segment ids from a PNG: R + 256 G + 65536 B; 0 is void."""
+    encoded = FilePart(path).read(MAX_IMAGE_BYTES)
+    with open_image(io.BytesIO(encoded), path.name) as image:
+        kind, pixels = (image.format, image.mode), np.asarray(image)
+    if kind not in (("PNG", "RGB"), ("PNG", "RGBA")):
+        raise ValueError(f"{path.name} must be a PNG file of 8-bit colours, got {kind}.")
+    # In int32 before the factors, which leave 8 bits.
+    red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)[:3]
+    return red + 256 * green + 65536 * blue

@@ -1,0 +1,84 @@
+"""Asks a model for the masks that the modes of `promptable.py` score."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from uniovseg_jax.eval.promptable import BestMasks, GridScorer, OwnPromptScorer, TrueMasks
+from uniovseg_jax.image_io import decode_image
+from uniovseg_jax.inference.predictor import Predictor
+from uniovseg_jax.proposals import point_grid
+
+
+def read_record(
+    record: dict[str, Any], min_area: float
+) -> tuple[UInt8[np.ndarray, "h w 3"], TrueMasks]:
+    """Returns the image of a mask record and its true masks of at least a share of the image.
+
+    Args:
+      record: `id`, `image` (a file's bytes, or uint8 RGB) and `masks` (COCO run lengths).
+      min_area: Share of the image, 0..1.
+
+    Raises:
+      ValueError: If the image cannot be read or a mask does not fit it; it names the record.
+    """
+    image = decode_image(record["image"], f"The image of record {record['id']}")
+    try:
+        hw = (image.shape[0], image.shape[1])
+        return image, TrueMasks.from_rles(record["masks"], hw, min_area)
+    except ValueError as error:
+        raise ValueError(f"Record {record['id']}: {error}") from error
+
+
+def image_grid(points_per_side: int, hw: tuple[int, int]) -> Float[np.ndarray, "p 2"]:
+    """Returns the grid's points (x, y) in pixels of an image: centres of equal cells, by rows."""
+    height, width = hw
+    # A network input as long as the image makes its pixels those of the image.
+    return point_grid(points_per_side, (width, height), max(hw))
+
+
+def find_best_masks(
+    predictor: Predictor,
+    image: UInt8[np.ndarray, "h w 3"],
+    truth: TrueMasks,
+    modes: Sequence[str],
+    points_per_side: int,
+    random_seed: tuple[int, str],
+) -> dict[str, BestMasks]:
+    """Predicts every mask that the modes need and keeps the best ones.
+
+    The image is encoded once. No mask is filtered by quality or suppressed.
+
+    Args:
+      predictor: Of the model.
+      image: RGB.
+      truth: At least one true mask.
+      modes: Some of `promptable.MODES`.
+      points_per_side: Side of the point grid.
+      random_seed: A number and the image's id, from which the points of `random` are drawn.
+
+    Returns:
+      By mode the best masks for every true one; for single points also `<mode>_ranked`.
+    """
+    predictor.set_image(image)
+    best: dict[str, BestMasks] = {}
+    if "grid_any" in modes or "grid_inside" in modes:
+        points = image_grid(points_per_side, truth.masks.hw)
+        scorer = GridScorer(truth, points)
+        for masks, quality in predictor.predict_packed(points):
+            scorer.add(masks, quality)
+        best |= {mode: found for mode, found in scorer.best.items() if mode in modes}
+    own_prompts = {
+        "center": lambda: {"point_coords": truth.centers_xy},
+        "random": lambda: {"point_coords": truth.random_points(*random_seed)},
+        "box": lambda: {"box": truth.masks.boxes_xyxy},
+    }
+    for mode, make_prompts in own_prompts.items():
+        if mode in modes:
+            own = OwnPromptScorer(truth, mode)
+            for masks, quality in predictor.predict_packed(**make_prompts()):
+                own.add(masks, quality)
+            best |= own.best
+    return best
