@@ -31,14 +31,14 @@ def main(argv: list[str]) -> None:
     """Compiles and prints."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
-    from uniovseg_jax.train import compile_report
+    from uniovseg_jax.train import compile_report, sharding
     from uniovseg_jax.train.abstract_step import compile_for, needed_flops
-    from uniovseg_jax.train.topology import make_topology_mesh
+    from uniovseg_jax.train.topology import topology_devices
 
     config, topology = _CONFIG.value, str(_TOPOLOGY.value)
     try:
-        mesh = make_topology_mesh(topology)
         memory = compile_report.chip_memory(topology)
+        mesh = sharding.make_mesh(0, config.fsdp, topology_devices(topology))
         per_device = config.batch_size // mesh.size
         print(
             f"{config.phase} for {topology}: {mesh.size} devices with {per_device} examples each. "

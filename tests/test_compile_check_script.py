@@ -29,6 +29,15 @@ def _check(*flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_libtpu
+def test_stage_2_compiles_for_four_chips():
+    result = _check("--config=configs/full.py:stage2,preset=test", "--topology=v5e:2x2")
+    assert result.returncode == 0, result.stderr
+    assert "stage2 for v5e:2x2: 4 devices with 14 examples each" in result.stdout
+    assert "all-reduce" in result.stdout
+
+
+@pytest.mark.slow
+@needs_libtpu
 def test_the_small_model_compiles_for_four_chips_and_sums_gradients():
     result = _check(
         "--config=configs/full.py:stage1,preset=test",
@@ -63,4 +72,4 @@ def test_missing_libtpu_is_one_sentence(monkeypatch):
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="libtpu is not installed; expected it beside JAX"):
-        topology.make_topology_mesh("v5e:2x2")
+        topology.topology_devices("v5e:2x2")

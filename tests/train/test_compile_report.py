@@ -18,12 +18,12 @@ HLO = """HloModule jit_step, is_scheduled=true
 ENTRY %main (x: f32[8,128], y: bf16[16]) -> f32[8,128] {
   %x = f32[8,128]{1,0:T(8,128)} parameter(0)
   %y = bf16[16]{0:T(256)} parameter(1)
-  %all-reduce.3 = (f32[8,128]{1,0:T(8,128)}, bf16[16]{0:T(256)(2,1)}) all-reduce(%x, %y), to_apply=%region_0.1
+  %all-reduce.3 = (f32[8,128]{1,0:T(8,128)}, bf16[16]{0:T(256)(2,1)}) all-reduce(%x, %y)
   %all-reduce-start = f32[2]{0:T(128)} all-reduce-start(%z), to_apply=%region_0.1
   %all-reduce-done = f32[2]{0:T(128)} all-reduce-done(%all-reduce-start)
-  %all-gather-start = (bf16[16]{0:T(256)(2,1)}, bf16[128]{0:T(256)(2,1)}) all-gather-start(%y), dimensions={0}
+  %all-gather-start = (bf16[16]{0:T(256)(2,1)}, bf16[128]{0:T(256)(2,1)}) all-gather-start(%y)
   %all-gather-done = bf16[128]{0:T(256)(2,1)} all-gather-done(%all-gather-start)
-  %collective-permute-start = (f32[4]{0}, f32[4]{0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%y)
+  %permute-start = (f32[4]{0}, f32[4]{0}, u32[]{:S(2)}, u32[]) collective-permute-start(%y)
   %get-tuple-element.5 = f32[8,128]{1,0:T(8,128)} get-tuple-element(%all-reduce.3), index=0
   %fusion.2 = f32[16,128]{1,0:T(8,128)} fusion(%x), kind=kLoop, calls=%fused_computation.7
   %fusion.3 = f32[16,128]{1,0:T(8,128)} fusion(%x), kind=kLoop, calls=%fused_computation.7

@@ -13,8 +13,8 @@ from uniovseg_jax import flops, losses
 from uniovseg_jax.models.adapter import source_names, source_widths
 from uniovseg_jax.models.presets import UniOVSegConfig, config_from_dict
 from uniovseg_jax.models.uniovseg import Part, UniOVSeg, abstract_variables
+from uniovseg_jax.train import objectives, sharding, steps
 from uniovseg_jax.train import optimizer as optimizer_lib
-from uniovseg_jax.train import sharding, steps
 from uniovseg_jax.train.state import TrainState, create_state, split_variables
 
 Shapes = dict[str, Any]
@@ -27,9 +27,10 @@ def compile_for(config: ml_collections.ConfigDict, mesh: Mesh) -> Any:
       ValueError: If the phase is not `stage1` or `stage2`, or the batch does not divide evenly.
       MemoryError: If the compiler finds that a device's memory is too small.
     """
-    sharding.check_batch_size(config.batch_size, mesh)
+    sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
     step, state, batch = make_abstract_step(config)
-    traced = sharding.compile_step(step, mesh).trace(state, batch)
+    shardings = sharding.state_shardings(state, mesh, config.sharding_rules)
+    traced = sharding.compile_step(step, mesh, shardings).trace(state, batch)
     try:
         return traced.lower(lowering_platforms=("tpu",)).compile()
     except jax.errors.JaxRuntimeError as error:
@@ -70,11 +71,11 @@ def make_abstract_step(
         loss_config = losses.Stage1LossConfig(**config.loss)
         if not model_config.quality_head:
             loss_config = dataclasses.replace(loss_config, iou_weight=0.0)
-        compute_loss = steps.make_stage1_loss(model, loss_config)
+        objective = objectives.make_stage1_loss(model, loss_config)
     elif config.phase == "stage2":
         parts = ("clip", "masks", "adapter")
         batch = _stage2_batch(config, model_config)
-        compute_loss = steps.make_stage2_loss(model, config.loss.name)
+        objective = objectives.make_stage2_loss(model, config.loss.name)
     else:
         raise ValueError(f"phase is {config.phase!r}; expected stage1 or stage2.")
 
@@ -88,7 +89,9 @@ def make_abstract_step(
         ),
         variables,
     )
-    step = steps.make_train_step(compute_loss, optimizer, schedule, config.ema_decay)
+    step = steps.make_train_step(
+        objective, optimizer, schedule, config.ema_decay, config.accumulate
+    )
     return step, state, batch
 
 
@@ -97,7 +100,7 @@ def _stage1_batch(config: ml_collections.ConfigDict, model: UniOVSegConfig) -> S
     shape = jax.ShapeDtypeStruct
     return {
         "image": shape((batch_size, side, side, 3), jnp.uint8),
-        "masks": shape((batch_size, data.max_instances, side, side), jnp.bool_),
+        "mask_bits": shape((batch_size, data.max_instances, side, side // 8), jnp.uint8),
         "mask_valid": shape((batch_size, data.max_instances), jnp.bool_),
         "points": shape((batch_size, data.points_per_side**2, 2), jnp.float32),
         "boxes": shape((batch_size, data.num_boxes, 4), jnp.float32),

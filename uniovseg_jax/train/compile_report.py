@@ -168,7 +168,7 @@ def format_report(report: CompileReport, memory: float, needed_flops: float) -> 
 
 
 def make_report(compiled: Any) -> CompileReport:
-    """Reads the figures of a compiled program, as `jax.jit(...).lower(...).compile()` returns it."""
+    """Reads the figures of what `jax.jit(...).lower(...).compile()` returned."""
     memory, cost, hlo = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     return CompileReport(
         arguments=memory.argument_size_in_bytes,

@@ -2,13 +2,12 @@
 
 import importlib.util
 
-import numpy as np
+import jax
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
 
 
-def make_topology_mesh(name: str) -> Mesh:
-    """Returns a mesh with the axis `data` over all devices of a TPU topology.
+def topology_devices(name: str) -> list[jax.Device]:
+    """Returns the devices of a TPU topology.
 
     Programs can be compiled for it, not run. Expects TPU_SKIP_MDS_QUERY=1 in the environment;
     without it, libtpu asks the network which machine it is on.
@@ -29,4 +28,4 @@ def make_topology_mesh(name: str) -> Mesh:
             f"topology is {name!r}; expected one that libtpu knows, such as v5e:2x4, v6e:2x4 or "
             f"v5p:2x2x1 ({reason})."
         ) from error
-    return Mesh(np.array(topology.devices), ("data",), axis_types=(AxisType.Auto,))
+    return list(topology.devices)
