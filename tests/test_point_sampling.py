@@ -17,6 +17,15 @@ def test_sample_masks_equals_grid_sample():
     np.testing.assert_allclose(point_sampling.sample_masks(masks, points), expected, atol=1e-6)
 
 
+def test_masks_read_in_steps_are_the_same(monkeypatch):
+    rng = np.random.default_rng(3)
+    masks = jnp.asarray(rng.random((5, 12, 20)) < 0.5)
+    points = jnp.asarray(rng.uniform(-0.1, 1.1, (300, 2)), jnp.float32)
+    whole = point_sampling.sample_masks(masks, points)
+    monkeypatch.setattr(point_sampling, "_CHUNK", 64)
+    np.testing.assert_array_equal(point_sampling.sample_masks(masks, points), whole)
+
+
 def test_kth_smallest_equals_sort():
     rng = np.random.default_rng(1)
     values = np.abs(rng.standard_normal((6, 4, 101))).astype(np.float32)

@@ -5,8 +5,13 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
+from uniovseg_jax.ops.chunks import chunk_size
+
 # Name of the one value that is worth keeping when the rest is recomputed for the gradient.
 THRESHOLD = "uncertainty_threshold"
+
+# Points at which masks are read per step.
+_CHUNK = 2048
 
 
 def sample_masks(
@@ -17,15 +22,23 @@ def sample_masks(
     The masks stay boolean; only the four neighbours of each point are read.
     """
     n, h, w = masks.shape
-    u, v = points_xy[:, 0] * w - 0.5, points_xy[:, 1] * h - 0.5
-    total = jnp.zeros((n, points_xy.shape[0]), jnp.float32)
-    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        x, y = jnp.floor(u) + dx, jnp.floor(v) + dy
-        weight = (1 - jnp.abs(u - x)) * (1 - jnp.abs(v - y))
-        weight = jnp.where((x >= 0) & (x < w) & (y >= 0) & (y < h), weight, 0.0)
-        index = (jnp.clip(y, 0, h - 1) * w + jnp.clip(x, 0, w - 1)).astype(jnp.int32)
-        total += jnp.where(jnp.take(masks.reshape(n, h * w), index, axis=1), weight, 0.0)
-    return total
+    flat = masks.reshape(n, h * w)
+
+    def sample_chunk(points_xy: Float[Array, "p 2"]) -> Float[Array, "n p"]:
+        u, v = points_xy[:, 0] * w - 0.5, points_xy[:, 1] * h - 0.5
+        total = jnp.zeros((n, points_xy.shape[0]), jnp.float32)
+        for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            x, y = jnp.floor(u) + dx, jnp.floor(v) + dy
+            weight = (1 - jnp.abs(u - x)) * (1 - jnp.abs(v - y))
+            weight = jnp.where((x >= 0) & (x < w) & (y >= 0) & (y < h), weight, 0.0)
+            index = (jnp.clip(y, 0, h - 1) * w + jnp.clip(x, 0, w - 1)).astype(jnp.int32)
+            total += jnp.where(jnp.take(flat, index, axis=1), weight, 0.0)
+        return total
+
+    # In steps, because a TPU's program for a gather grows with its rows.
+    size = chunk_size(len(points_xy), _CHUNK)
+    chunks = jax.lax.map(sample_chunk, points_xy.reshape(-1, size, 2))
+    return jnp.moveaxis(chunks, 0, 1).reshape(n, -1)
 
 
 def kth_smallest(values: Float[Array, "*lead p"], k: int) -> Float[Array, "*lead 1"]:

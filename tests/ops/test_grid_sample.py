@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import uniovseg_jax.ops.grid_sample as grid_sample_module
 from uniovseg_jax.ops.grid_sample import grid_sample
 
 
@@ -54,3 +55,24 @@ def test_samples_and_gradients_equal_torch():
     )
     np.testing.assert_allclose(grads[0], maps.grad.numpy(), atol=1e-4)
     np.testing.assert_allclose(grads[1], grid.grad.numpy(), atol=1e-3)
+
+
+def test_one_step_and_many_give_the_same(monkeypatch):
+    case = tuple(jnp.asarray(x) for x in _case(2))
+
+    def values_and_gradients():
+        grads = jax.grad(lambda f, p: jnp.sin(grid_sample(f, p)).sum(), argnums=(0, 1))(*case)
+        return grid_sample(*case), *grads
+
+    whole = values_and_gradients()
+    monkeypatch.setattr(grid_sample_module, "_CHUNK", 7)
+    for got, expected in zip(values_and_gradients(), whole, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_half_precision_comes_back_in_half_precision():
+    features, points = (jnp.asarray(x) for x in _case(3))
+    half = features.astype(jnp.bfloat16)
+    assert grid_sample(half, points).dtype == jnp.bfloat16
+    grad = jax.grad(lambda f: grid_sample(f, points).astype(jnp.float32).sum())(half)
+    assert grad.dtype == jnp.bfloat16

@@ -8,51 +8,16 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from uniovseg_jax.ops.chunks import chunk_size
+from uniovseg_jax.ops.corners import SpatialShapes, find_corners
 from uniovseg_jax.ops.deformable_packed import deformable_sampling_packed, packed_backward
 from uniovseg_jax.ops.platform import by_platform
-
-SpatialShapes = tuple[tuple[int, int], ...]
 
 # Queries per step of the CPU form: its gathered rows then stay in cache.
 _FORWARD_CHUNK = 256
 _BACKWARD_CHUNK = 1024
-
-
-def _corners(
-    sampling_locations: Float[Array, "*n levels points 2"], spatial_shapes: SpatialShapes
-) -> tuple[
-    Int[Array, "*n levels points 4"],
-    Float[Array, "*n levels points 4"],
-    Float[Array, "*n levels points 4 2"],
-]:
-    """Returns the four neighbours of every sample: row of the flattened levels, weight, slope.
-
-    A neighbour outside its level has weight and slope 0 and a row inside. The slope is the
-    derivative of the weight by the location's x and y.
-    """
-    hw = np.array(spatial_shapes)
-    height, width = hw[:, 0, None], hw[:, 1, None]
-    start = np.concatenate([[0], np.cumsum(hw.prod(1))[:-1]])[:, None, None]
-    u = sampling_locations[..., 0].astype(jnp.float32) * width - 0.5
-    v = sampling_locations[..., 1].astype(jnp.float32) * height - 0.5
-    right = np.array([0, 1, 0, 1], np.float32)
-    below = np.array([0, 0, 1, 1], np.float32)
-    column, row = jnp.floor(u)[..., None] + right, jnp.floor(v)[..., None] + below
-    weight_u, weight_v = 1 - jnp.abs(u[..., None] - column), 1 - jnp.abs(v[..., None] - row)
-    height, width = height[..., None], width[..., None]
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    index = jnp.clip(row, 0, height - 1).astype(jnp.int32) * width
-    index += jnp.clip(column, 0, width - 1).astype(jnp.int32) + start
-    slope = jnp.stack([(2 * right - 1) * weight_v * width, (2 * below - 1) * weight_u * height], -1)
-    return (
-        index.astype(jnp.int32),
-        jnp.where(inside, weight_u * weight_v, 0.0),
-        jnp.where(inside[..., None], slope, 0.0),
-    )
 
 
 def deformable_sampling_gather(
@@ -64,7 +29,7 @@ def deformable_sampling_gather(
     """`deformable_sampling` as one gather of all rows and one product: for GPUs."""
     b, _, heads, c = value.shape
     q = sampling_locations.shape[1]
-    index, weight, _ = _corners(sampling_locations, spatial_shapes)
+    index, weight, _ = find_corners(sampling_locations, spatial_shapes)
     weight = weight * attention_weights[..., None]
     index = jnp.moveaxis(index, 2, 1).reshape(b, heads, -1, 1)
     weight = jnp.moveaxis(weight, 2, 1).reshape(b, heads, q, -1)
@@ -87,7 +52,7 @@ def _unchunked(x: Array) -> Array:
 
 
 def _rows(value: Float[Array, "b l c"], index: Int[Array, "b q"]) -> Float[Array, "b q c"]:
-    """Gathers rows that `_corners` has put inside the value: no bounds are checked."""
+    """Gathers rows that `find_corners` has put inside the value: no bounds are checked."""
     batch = jnp.arange(value.shape[0])[:, None]
     return value.at[batch, index].get(mode="promise_in_bounds")
 
@@ -115,7 +80,7 @@ def deformable_sampling_chunked(
 
         def sample_chunk(chunk: tuple[Array, Array]) -> Array:
             locations, weights = chunk
-            index, weight, _ = _corners(locations, spatial_shapes)
+            index, weight, _ = find_corners(locations, spatial_shapes)
             index = index.reshape(*index.shape[:2], -1)
             weight = (weight * weights[..., None]).reshape(index.shape)
             total = jnp.zeros((*index.shape[:2], value.shape[-1]), jnp.float32)
@@ -146,7 +111,7 @@ def _chunked_backward(
             grad_value: Array, chunk: tuple[Array, Array, Array]
         ) -> tuple[Array, tuple[Array, Array]]:
             locations, weights, grad = chunk
-            index, weight, slope = _corners(locations, spatial_shapes)
+            index, weight, slope = find_corners(locations, spatial_shapes)
             flat = index.reshape(*index.shape[:2], -1)
             # How much every neighbour's row agrees with the gradient: all that is needed. A gather
             # and a product; unrolled sums as in the forward pass take seven times as long.

@@ -15,11 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from uniovseg_jax.ops.chunks import chunk_size
+from uniovseg_jax.ops.corners import SpatialShapes
 
-SpatialShapes = tuple[tuple[int, int], ...]
-
-# Queries per step.
-_CHUNK = 2048
+# Queries per step. The compiler's program, and its time, grow with the rows of one gather.
+_CHUNK = 512
 
 
 class _Samples(NamedTuple):

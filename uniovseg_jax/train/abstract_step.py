@@ -1,4 +1,4 @@
-"""A training step with the shapes of all that it reads, before any weight or picture exists."""
+"""A training step compiled from shapes alone, before any weight or picture exists."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,26 +7,57 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+from jax.sharding import Mesh
 
-from uniovseg_jax import losses
+from uniovseg_jax import flops, losses
 from uniovseg_jax.models.adapter import source_names, source_widths
 from uniovseg_jax.models.presets import UniOVSegConfig, config_from_dict
 from uniovseg_jax.models.uniovseg import Part, UniOVSeg, abstract_variables
+from uniovseg_jax.train import objectives, sharding, steps
 from uniovseg_jax.train import optimizer as optimizer_lib
-from uniovseg_jax.train import steps
 from uniovseg_jax.train.state import TrainState, create_state, split_variables
 
 Shapes = dict[str, Any]
 
 
+def compile_for(config: ml_collections.ConfigDict, mesh: Mesh) -> Any:
+    """Compiles the step for the devices of a mesh of TPUs, which need not exist.
+
+    Raises:
+      ValueError: If the phase is not `stage1` or `stage2`, or the batch does not divide evenly.
+      MemoryError: If the compiler finds that a device's memory is too small.
+    """
+    sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
+    step, state, batch = make_abstract_step(config)
+    shardings = sharding.state_shardings(state, mesh, config.sharding_rules)
+    traced = sharding.compile_step(step, mesh, shardings).trace(state, batch)
+    try:
+        return traced.lower(lowering_platforms=("tpu",)).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise MemoryError(str(error).strip()) from error
+        raise
+
+
+def needed_flops(config: ml_collections.ConfigDict) -> float:
+    """Returns the floating-point operations of a step that its result needs, on all devices."""
+    model = config_from_dict(config.model.to_dict())
+    if config.phase == "stage2":
+        return 2.0 * config.batch_size * flops.stage2_macs(model)
+    num_drawn = losses.Stage1LossConfig(**config.loss).num_drawn
+    macs = flops.stage1_macs(
+        model, config.data.points_per_side**2, config.data.num_boxes, num_drawn
+    )
+    return 2.0 * config.batch_size * macs
+
+
 def make_abstract_step(
-    config: ml_collections.ConfigDict, batch_size: int
+    config: ml_collections.ConfigDict,
 ) -> tuple[Callable[..., Any], TrainState, Shapes]:
     """Returns the step of a phase, and shapes and dtypes of its state and batch.
 
     Args:
       config: Of phase `stage1` or `stage2`.
-      batch_size: Examples in the batch, over all devices.
 
     Raises:
       ValueError: If the phase is another one.
@@ -36,15 +67,15 @@ def make_abstract_step(
     parts: tuple[Part, ...]
     if config.phase == "stage1":
         parts = ("clip", "masks")
-        batch = _stage1_batch(config, model_config, batch_size)
+        batch = _stage1_batch(config, model_config)
         loss_config = losses.Stage1LossConfig(**config.loss)
         if not model_config.quality_head:
             loss_config = dataclasses.replace(loss_config, iou_weight=0.0)
-        compute_loss = steps.make_stage1_loss(model, loss_config)
+        objective = objectives.make_stage1_loss(model, loss_config)
     elif config.phase == "stage2":
         parts = ("clip", "masks", "adapter")
-        batch = _stage2_batch(model_config, batch_size)
-        compute_loss = steps.make_stage2_loss(model, config.loss.name)
+        batch = _stage2_batch(config, model_config)
+        objective = objectives.make_stage2_loss(model, config.loss.name)
     else:
         raise ValueError(f"phase is {config.phase!r}; expected stage1 or stage2.")
 
@@ -58,18 +89,18 @@ def make_abstract_step(
         ),
         variables,
     )
-    step = steps.make_train_step(compute_loss, optimizer, schedule, config.ema_decay)
+    step = steps.make_train_step(
+        objective, optimizer, schedule, config.ema_decay, config.accumulate
+    )
     return step, state, batch
 
 
-def _stage1_batch(
-    config: ml_collections.ConfigDict, model: UniOVSegConfig, batch_size: int
-) -> Shapes:
-    side, data = model.image_size, config.data
+def _stage1_batch(config: ml_collections.ConfigDict, model: UniOVSegConfig) -> Shapes:
+    batch_size, side, data = config.batch_size, model.image_size, config.data
     shape = jax.ShapeDtypeStruct
     return {
         "image": shape((batch_size, side, side, 3), jnp.uint8),
-        "masks": shape((batch_size, data.max_instances, side, side), jnp.bool_),
+        "mask_bits": shape((batch_size, data.max_instances, side, side // 8), jnp.uint8),
         "mask_valid": shape((batch_size, data.max_instances), jnp.bool_),
         "points": shape((batch_size, data.points_per_side**2, 2), jnp.float32),
         "boxes": shape((batch_size, data.num_boxes, 4), jnp.float32),
@@ -78,7 +109,8 @@ def _stage1_batch(
     }
 
 
-def _stage2_batch(model: UniOVSegConfig, batch_size: int) -> Shapes:
+def _stage2_batch(config: ml_collections.ConfigDict, model: UniOVSegConfig) -> Shapes:
+    batch_size = config.batch_size
     assert model.adapter is not None
     widths = source_widths(model) | {"clip": model.clip.widths[-1]}
     shape = jax.ShapeDtypeStruct

@@ -21,17 +21,20 @@ Rules = Sequence[tuple[str, str]]
 _MIN_SPLIT_SIZE = 4096
 
 
-def make_mesh(num_devices: int = 0, fsdp: int = 1) -> Mesh:
+def make_mesh(
+    num_devices: int = 0, fsdp: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """Returns a mesh with the axes `data` and `fsdp` over the first devices.
 
     Args:
       num_devices: How many; 0 for all of them, those of other processes included.
       fsdp: Size of the second axis, over which parameters may be split; 0 for all devices.
+      devices: Those to choose from; None for all that JAX sees.
 
     Raises:
       ValueError: If there are fewer devices, or `fsdp` does not divide them.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     if not 0 <= num_devices <= len(devices):
         raise ValueError(f"num_devices is {num_devices}, but there are {len(devices)} devices.")
     devices = devices[: num_devices or len(devices)]
