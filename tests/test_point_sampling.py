@@ -10,20 +10,21 @@ from uniovseg_jax.ops.grid_sample import grid_sample
 
 def test_sample_masks_equals_grid_sample():
     rng = np.random.default_rng(0)
-    masks = jnp.asarray(rng.random((5, 12, 20)) < 0.5)
+    masks = rng.random((5, 12, 24)) < 0.5
+    bits = jnp.asarray(np.packbits(masks, axis=-1))
     points = jnp.asarray(rng.uniform(-0.1, 1.1, (300, 2)), jnp.float32)
-    features = jnp.moveaxis(masks, 0, -1).astype(jnp.float32)[None]
+    features = jnp.moveaxis(jnp.asarray(masks, jnp.float32), 0, -1)[None]
     expected = grid_sample(features, points[None])[0].T
-    np.testing.assert_allclose(point_sampling.sample_masks(masks, points), expected, atol=1e-6)
+    np.testing.assert_allclose(point_sampling.sample_masks(bits, points), expected, atol=1e-6)
 
 
 def test_masks_read_in_steps_are_the_same(monkeypatch):
     rng = np.random.default_rng(3)
-    masks = jnp.asarray(rng.random((5, 12, 20)) < 0.5)
+    bits = jnp.asarray(rng.integers(0, 256, (5, 12, 3), np.uint8))
     points = jnp.asarray(rng.uniform(-0.1, 1.1, (300, 2)), jnp.float32)
-    whole = point_sampling.sample_masks(masks, points)
+    whole = point_sampling.sample_masks(bits, points)
     monkeypatch.setattr(point_sampling, "_CHUNK", 64)
-    np.testing.assert_array_equal(point_sampling.sample_masks(masks, points), whole)
+    np.testing.assert_array_equal(point_sampling.sample_masks(bits, points), whole)
 
 
 def test_kth_smallest_equals_sort():

@@ -245,7 +245,10 @@ def stage1_loss(
         logits = jnp.einsum("bpd,bmd->bpm", embeds, features).astype(jnp.float32)
         # Choosing rows by a product is several times faster than a gather on CPU.
         truth = jnp.einsum(
-            "bpn,bnm->bpm", of_truth, jax.vmap(sample_masks)(masks, points), precision="highest"
+            "bpn,bnm->bpm",
+            of_truth,
+            jax.vmap(sample_masks)(batch["mask_bits"], points),
+            precision="highest",
         )
         chosen = choose_points(logits, config.num_candidates, config.num_uncertain)
         bce, dice = point_losses(logits, truth, chosen)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, UInt8
 
 from uniovseg_jax.ops.chunks import chunk_size
 
@@ -15,14 +15,16 @@ _CHUNK = 2048
 
 
 def sample_masks(
-    masks: Bool[Array, "n h w"], points_xy: Float[Array, "p 2"]
+    mask_bits: UInt8[Array, "n h w8"], points_xy: Float[Array, "p 2"]
 ) -> Float[Array, "n p"]:
     """Reads masks bilinearly at points in [0, 1] with zeros outside, as `grid_sample` does.
 
-    The masks stay boolean; only the four neighbours of each point are read.
+    The masks stay packed, eight pixels a byte with the first in the highest bit; only the four
+    neighbours of each point are read.
     """
-    n, h, w = masks.shape
-    flat = masks.reshape(n, h * w)
+    n, h, w8 = mask_bits.shape
+    w = 8 * w8
+    flat = mask_bits.reshape(n, h * w8)
 
     def sample_chunk(points_xy: Float[Array, "p 2"]) -> Float[Array, "n p"]:
         u, v = points_xy[:, 0] * w - 0.5, points_xy[:, 1] * h - 0.5
@@ -31,8 +33,12 @@ def sample_masks(
             x, y = jnp.floor(u) + dx, jnp.floor(v) + dy
             weight = (1 - jnp.abs(u - x)) * (1 - jnp.abs(v - y))
             weight = jnp.where((x >= 0) & (x < w) & (y >= 0) & (y < h), weight, 0.0)
-            index = (jnp.clip(y, 0, h - 1) * w + jnp.clip(x, 0, w - 1)).astype(jnp.int32)
-            total += jnp.where(jnp.take(flat, index, axis=1), weight, 0.0)
+            column, row = (
+                jnp.clip(z, 0, size - 1).astype(jnp.int32) for z, size in ((x, w), (y, h))
+            )
+            octets = jnp.take(flat, row * w8 + column // 8, axis=1)
+            inside = (octets >> (7 - column % 8).astype(jnp.uint8)) & 1
+            total += jnp.where(inside == 1, weight, 0.0)
         return total
 
     # In steps, because a TPU's program for a gather grows with its rows.

@@ -70,8 +70,8 @@ def test_a_group_without_any_place_attends_evenly():
 def test_scores_are_written_for_one_head_at_a_time_on_accelerators():
     case = _case()
     lowered = jax.jit(attention.masked_attention).trace(*case).lower(lowering_platforms=("tpu",))
-    assert "2x6x7xf32" in lowered.as_text()
-    assert "2x4x6x7xf32" not in lowered.as_text()
+    assert "tensor<2x2x3x7xf32>" in lowered.as_text()
+    assert "tensor<4x2x2x3x7xf32>" not in lowered.as_text()
 
 
 def test_queries_that_form_no_equal_groups_are_refused():

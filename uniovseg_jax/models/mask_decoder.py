@@ -87,14 +87,16 @@ def compute_attention_mask(
     the logits, because resizing is linear over pixels and the product over channels, and it never
     builds a map at stride 4. In float32: bfloat16 would flip one bit in a thousand.
     """
+    embeds = jax.lax.stop_gradient(mask_embeds).astype(jnp.float32)
+    pixels = jax.lax.stop_gradient(level_pixel_embeds).astype(jnp.float32)
+    # Flat pixels, and the masks of a prompt as an outer axis: nothing is rearranged afterwards.
     logits = jnp.einsum(
-        "bqkd,bhwd->bqkhw",
-        jax.lax.stop_gradient(mask_embeds).astype(jnp.float32),
-        jax.lax.stop_gradient(level_pixel_embeds).astype(jnp.float32),
+        "bqkd,bsd->bkqs",
+        embeds,
+        pixels.reshape(pixels.shape[0], -1, pixels.shape[-1]),
         precision=jax.lax.Precision.HIGHEST,
     )
-    attend = (logits >= 0).any(2)
-    attend = attend.reshape(*attend.shape[:2], -1)
+    attend = (logits >= 0).any(1)
     return jnp.where(attend.any(-1, keepdims=True), attend, True)
 
 

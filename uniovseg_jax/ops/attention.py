@@ -10,31 +10,57 @@ from uniovseg_jax.ops.platform import by_platform
 
 
 def _scaled_product(
-    query: Float[Array, "*n t c"],
+    query: Float[Array, "*n g q c"],
     key: Float[Array, "*n s c"],
     value: Float[Array, "*n s c"],
     mask: Bool[Array, "*#n q s"],
-) -> Float[Array, "*n t c"]:
-    logits = jnp.einsum("...tc,...sc->...ts", query, key, preferred_element_type=jnp.float32)
-    *lead, t, s = logits.shape
-    q = mask.shape[-2]
-    grouped = logits.reshape(*lead, q, t // q, s)
-    grouped = jnp.where(mask[..., None, :], grouped, jnp.finfo(jnp.float32).min)
-    probs = jax.nn.softmax(grouped, axis=-1).reshape(logits.shape).astype(query.dtype)
-    return jnp.einsum("...ts,...sc->...tc", probs, value)
+) -> Float[Array, "*n g q c"]:
+    logits = jnp.einsum("...gqc,...sc->...gqs", query, key, preferred_element_type=jnp.float32)
+    logits = jnp.where(mask[..., None, :, :], logits, jnp.finfo(jnp.float32).min)
+    probs = jax.nn.softmax(logits, axis=-1).astype(query.dtype)
+    return jnp.einsum("...gqs,...sc->...gqc", probs, value)
+
+
+def _heads_first(
+    query: Array, key: Array, value: Array, num_groups: int
+) -> tuple[Array, Array, Array]:
+    """Returns (heads, b, g, q, c) and twice (heads, b, s, c).
+
+    The g members of the groups come before the groups, so that masks broadcast over an outer axis:
+    on TPUs, scores that are cut along an inner one would have to be moved.
+    """
+    return (
+        _members_first(query, num_groups),
+        jnp.moveaxis(key, -2, 0),
+        jnp.moveaxis(value, -2, 0),
+    )
+
+
+def _members_first(
+    x: Float[Array, "b t heads c"], num_groups: int
+) -> Float[Array, "heads b g q c"]:
+    b, _, heads, c = x.shape
+    return x.reshape(b, num_groups, -1, heads, c).transpose(3, 0, 2, 1, 4)
+
+
+def _members_last(x: Float[Array, "heads b g q c"]) -> Float[Array, "b t heads c"]:
+    """The inverse of `_members_first`."""
+    heads, b, _, _, c = x.shape
+    return x.transpose(1, 3, 2, 0, 4).reshape(b, -1, heads, c)
 
 
 def _whole(query: Array, key: Array, value: Array, mask: Array) -> Array:
     """All heads at once: for CPU."""
-    heads_first = (jnp.moveaxis(x, -2, 1) for x in (query, key, value))
-    return jnp.moveaxis(_scaled_product(*heads_first, mask[:, None]), 1, -2)
+    query, key, value = _heads_first(query, key, value, mask.shape[1])
+    return _members_last(_scaled_product(query, key, value, mask[None]))
 
 
 def _by_head(query: Array, key: Array, value: Array, mask: Array) -> Array:
     """One head after the other: for accelerators, where the scores of all would fill the memory."""
-    heads_first = tuple(jnp.moveaxis(x, -2, 0) for x in (query, key, value))
-    out = jax.lax.map(lambda head: _scaled_product(*head, mask), heads_first)
-    return jnp.moveaxis(out, 0, -2)
+    heads = _heads_first(query, key, value, mask.shape[1])
+    return _members_last(
+        jax.lax.map(lambda head: _scaled_product(head[0], head[1], head[2], mask), heads)
+    )
 
 
 def _whole_backward(
@@ -50,9 +76,11 @@ def _by_head_backward(
         *inputs, grad = head
         return jax.vjp(functools.partial(_scaled_product, mask=mask), *inputs)[1](grad)
 
-    heads_first = tuple(jnp.moveaxis(x, -2, 0) for x in (query, key, value, grad))
-    grads = jax.lax.map(differentiate_head, heads_first)
-    return tuple(jnp.moveaxis(x, 0, -2) for x in grads)
+    num_groups = mask.shape[1]
+    heads = (*_heads_first(query, key, value, num_groups), _members_first(grad, num_groups))
+    grad_query, grad_key, grad_value = jax.lax.map(differentiate_head, heads)
+    grad_key, grad_value = (jnp.moveaxis(x, 0, -2) for x in (grad_key, grad_value))
+    return _members_last(grad_query), grad_key, grad_value
 
 
 def masked_attention(
