@@ -11,11 +11,18 @@ import pytest
 
 import uniovseg_jax
 from uniovseg_jax.models.presets import config_from_dict
+from uniovseg_jax.models.uniovseg import abstract_variables
+from uniovseg_jax.train.optimizer import make_optimizer, make_schedule
+from uniovseg_jax.train.state import split_variables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(ROOT.glob("scripts/*.py")) + sorted(ROOT.glob("convert/convert_*.py"))
 CONFIGS = sorted(ROOT.glob("configs/*.py"))
-PHASES = {"tinyscenes": ("clip", "stage1", "stage2")}
+PHASES = {
+    "tinyscenes": ("clip", "stage1", "stage2"),
+    "camvid": ("stage1",),
+    "full": ("stage1", "stage2", "stage1,preset=paper"),
+}
 
 IMPORT_ALL = """
 import importlib, pkgutil, uniovseg_jax
@@ -99,14 +106,28 @@ def test_script_answers_help(script: pathlib.Path):
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_config_resolves_for_its_phases(config: pathlib.Path):
     get_config = importlib.import_module(f"configs.{config.stem}").get_config
-    for phase in PHASES.get(config.stem, ("",)):
-        full, tiny = get_config(phase), get_config(f"{phase},tiny".lstrip(","))
-        config_from_dict(full.model.to_dict())
-        assert full.phase == tiny.phase == phase
+    for arg in PHASES[config.stem]:
+        full = get_config(arg)
+        model = config_from_dict(full.model.to_dict())
+        assert full.phase == arg.partition(",")[0]
+        parts = {"clip": ("clip",), "stage1": ("clip", "masks")}
+        shapes = abstract_variables(model, parts.get(full.phase, ("clip", "masks", "adapter")))
+        trained, _ = split_variables(shapes, full.freeze)
+        make_optimizer(full.optimizer, trained, make_schedule(full.optimizer, full.total_steps))
+
+
+def test_the_tiny_configuration_is_the_full_one_but_shorter():
+    from configs.tinyscenes import get_config
+
+    for phase in PHASES["tinyscenes"]:
+        full, tiny = get_config(phase), get_config(f"{phase},tiny")
         assert set(tiny) == set(full)
         assert tiny.total_steps < full.total_steps
-        for pattern in full.freeze:
-            re.compile(pattern)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_configuration_names_a_wrong_phase(config: pathlib.Path):
+    get_config = importlib.import_module(f"configs.{config.stem}").get_config
     with pytest.raises(ValueError, match="no_such_phase"):
         get_config("no_such_phase")
 

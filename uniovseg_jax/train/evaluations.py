@@ -65,6 +65,8 @@ def mean_metrics(
         for batch, key in zip(batches, keys, strict=True):
             matched = match(variables, batch) if match else batch
             rows.append(jax.device_get(measure(variables, matched, key)))
-        return {f"{prefix}{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        # The losses of single layers are for watching a run, not for its result.
+        names = [name for name in rows[0] if "_layer_" not in name]
+        return {f"{prefix}{name}": float(np.mean([row[name] for row in rows])) for name in names}
 
     return evaluate

@@ -1,0 +1,86 @@
+"""Two processes, each with its share of every batch, train as one does."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+_WORKER = pathlib.Path(__file__).with_name("distributed_worker.py")
+
+
+def train_together(config, workdir, num_processes, num_devices):
+    """Trains with that many processes of that many virtual devices; returns the first's result."""
+    path = workdir.with_suffix(".json")
+    path.write_text(config.to_json_best_effort())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(_ROOT),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+    }
+    command = [sys.executable, str(_WORKER), str(path), str(workdir), str(port), str(num_processes)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(number)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for number in range(num_processes)
+    ]
+    outputs = []
+    try:
+        outputs = [process.communicate(timeout=400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    results = [json.loads(out.splitlines()[-1]) for out, _ in outputs]
+    assert all(result == results[0] for result in results)
+    return results[0]
+
+
+def losses_of(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if "loss" in row], [
+        row["val_loss"] for row in rows if "val_loss" in row
+    ]
+
+
+@pytest.mark.timeout(900)
+def test_two_processes_give_the_losses_of_one_and_go_on_from_each_other(make_config, tmp_path):
+    config = make_config(
+        "stage1",
+        batch_size=8,
+        total_steps=20,
+        num_devices=0,
+        checkpoint__every=10,
+        evals__every=10,
+        checkpoint__keep=5,
+    )
+    train_together(config, tmp_path / "one", 1, 1)
+    with config.unlocked():
+        config.fsdp = 2
+    final = train_together(config, tmp_path / "two", 2, 2)
+    expected, found = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    assert len(found[0]) == 20 and len(found[1]) == 2
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
+    assert final == json.loads((tmp_path / "two" / "final.json").read_text())
+    # What two processes saved, one goes on with: the stream does not depend on their number.
+    (tmp_path / "two" / "final.json").unlink()
+    notes = json.loads((tmp_path / "two/checkpoints/10/notes/metadata").read_text())
+    assert json.loads(notes["text"])["data"]["next_index"] >= 10
+    for name in ("checkpoints/20",):
+        (tmp_path / "two" / name).rename(tmp_path / "set_aside")
+    train_together(config, tmp_path / "two", 1, 2)
+    np.testing.assert_allclose(losses_of(tmp_path / "two")[0], expected[0], rtol=1e-5)
