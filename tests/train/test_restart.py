@@ -46,6 +46,7 @@ def config(make_config):
     """Stage 1 of the smallest model: 24 steps, saved every fourth, evaluated every sixth."""
     return make_config(
         "stage1",
+        model__decoder_layers=1,  # Compiling takes most of the time here.
         batch_size=4,
         total_steps=24,
         checkpoint__every=4,

@@ -53,17 +53,32 @@ def test_eight_devices_align_as_one_does(make_config, stage1_dir, pairs_dir, tmp
     check_eight_devices(config, tmp_path)
 
 
-def test_however_stage1_is_spread_its_losses_are_the_same(make_config, tmp_path):
-    config = make_config("stage1", batch_size=16)
-    phase = make_phase(config, tmp_path)
-    expected, _ = losses_of(config, phase, 1, num_steps=20)
-    assert expected[0] != expected[-1]
-    for num_devices, fsdp, accumulate in ((8, 1, 1), (1, 1, 4), (8, 8, 1), (4, 2, 2)):
-        found, shardings = losses_of(config, phase, num_devices, fsdp, accumulate, num_steps=20)
-        # One device and all: the same numbers but for the order of sums.
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
-        split = [s for s in jax.tree.leaves(shardings.params) if "fsdp" in str(s.spec)]
-        assert bool(split) == (fsdp > 1)
+@pytest.fixture(scope="module")
+def stage1(make_config, tmp_path_factory):
+    """Configuration and phase, and the losses of 20 steps on one device."""
+    # One decoder layer: compiling a step takes most of the time here.
+    config = make_config("stage1", batch_size=16, model__decoder_layers=1)
+    phase = make_phase(config, tmp_path_factory.mktemp("stage1_phase"))
+    losses, _ = losses_of(config, phase, 1, num_steps=20)
+    assert losses[0] != losses[-1]
+    return config, phase, losses
+
+
+@pytest.mark.parametrize(
+    ("num_devices", "fsdp", "accumulate"),
+    [
+        (8, 2, 2),
+        pytest.param(8, 1, 1, marks=pytest.mark.slow),
+        pytest.param(1, 1, 4, marks=pytest.mark.slow),
+        pytest.param(8, 8, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_however_stage1_is_spread_its_losses_are_the_same(stage1, num_devices, fsdp, accumulate):
+    config, phase, expected = stage1
+    found, shardings = losses_of(config, phase, num_devices, fsdp, accumulate, num_steps=20)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    split = [s for s in jax.tree.leaves(shardings.params) if "fsdp" in str(s.spec)]
+    assert bool(split) == (fsdp > 1)
 
 
 def make_state(shapes):
