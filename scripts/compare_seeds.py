@@ -58,7 +58,7 @@ def read_report(path: pathlib.Path) -> dict[str, Any]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        report["seed"], report[report["split"]]["contrastive"]["unpaired"]["miou_seen"]
+        _ = report["seed"], report[report["split"]]["contrastive"]["unpaired"]["miou_seen"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no report.json of the demo.") from error
     return report

@@ -11,7 +11,7 @@ Exit code: 0; 2 if nothing could be done.
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,7 @@ class SuperpixelScorer:
         }
 
 
-def open_records() -> Sequence[dict[str, Any]]:
+def open_records() -> Any:
     """Opens the data; raises ValueError if it holds no record."""
     from uniovseg_jax.data.mask_records import open_mask_records
 
@@ -112,7 +112,7 @@ def open_records() -> Sequence[dict[str, Any]]:
 
 
 def score_records(
-    records: Sequence[dict[str, Any]], scorers: Mapping[str, Scorer]
+    records: Any, scorers: Mapping[str, Scorer]
 ) -> tuple[dict[str, PromptableScores], np.ndarray | None]:
     """Scores every image.
 

@@ -9,8 +9,11 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Set before the first import of jax, and as variables so that scripts run by tests have them too.
 _DEVICES = "--xla_force_host_platform_device_count"
+# Eight devices on a busy core or two wait for each other longer than XLA's 40 s, which abort.
+_PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=280"
 if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8 {_PATIENCE}"
+    os.environ["XLA_FLAGS"] = flags.strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -23,7 +23,8 @@ def train_together(config, workdir, num_processes, num_devices):
         port = probe.getsockname()[1]
     environment = os.environ | {
         "PYTHONPATH": str(_ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices} "
+        "--xla_cpu_collective_call_terminate_timeout_seconds=280",
     }
     command = [sys.executable, str(_WORKER), str(path), str(workdir), str(port), str(num_processes)]
     processes = [

@@ -75,7 +75,9 @@ class _Share:
 
     def __getitem__(self, index: int) -> Example:
         batch, row = divmod(index, self._count)
-        return self._stream[batch * self._batch_size + self._first + row]
+        example = self._stream[batch * self._batch_size + self._first + row]
+        assert example is not None  # Only filters leave gaps.
+        return example
 
 
 def make_clip_transform(
@@ -145,7 +147,7 @@ def make_stage1_transform(
             "mask_bits": transforms.pack_masks(blocks, config.max_instances, image_size),
             "mask_valid": np.arange(config.max_instances) < len(blocks),
             "points": transforms.jittered_points(
-                config.points_per_side, crop.content_hw[::-1], rng
+                config.points_per_side, (crop.content_hw[1], crop.content_hw[0]), rng
             ),
             "boxes": boxes,
             "box_index": box_index,

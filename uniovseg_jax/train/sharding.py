@@ -21,9 +21,7 @@ Rules = Sequence[tuple[str, str]]
 _MIN_SPLIT_SIZE = 4096
 
 
-def make_mesh(
-    num_devices: int = 0, fsdp: int = 1, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
+def make_mesh(num_devices: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """Returns a mesh with the axes `data` and `fsdp` over the first devices.
 
     Args:
