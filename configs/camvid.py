@@ -3,7 +3,7 @@
 Data: CamVid's train drives as records of regions,
       python scripts/prepare_data.py --source=folder --input=camvid/train --void=11 \
           --output=runs/data/camvid/train
-      and the same for another drive to watch, see docs/camvid.md
+      and the same for another drive to watch, see docs/data.md
 Run:  python scripts/train.py --config=configs/camvid.py:stage1 --workdir=runs/camvid \
           --config.data.train=runs/data/camvid/train --config.data.val=runs/data/camvid/watch
 

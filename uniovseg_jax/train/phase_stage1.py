@@ -99,14 +99,14 @@ class _Subset:
 
 def make_released_matcher(
     model: UniOVSeg, config: losses.Stage1LossConfig
-) -> Callable[[Any, dict[str, Array]], dict[str, Array]]:
+) -> Callable[[Any, dict[str, Any]], dict[str, Any]]:
     """Returns `(variables, batch) -> batch` with "targets", by the released rule, on the host.
 
     The images go through the network once more for it: costs come to the host before the step, so
     that the step itself needs no callback. Every process matches its own share of the batch.
     """
 
-    def costs_of(variables: Any, batch: dict[str, Array]) -> tuple[Array, Array]:
+    def costs_of(variables: Any, batch: dict[str, Any]) -> tuple[Array, Array]:
         def decode(model: UniOVSeg) -> Any:
             features = model.encode_image(batch["image"])
             memory = model.prepare_masks(features)
@@ -128,7 +128,7 @@ def make_released_matcher(
 
     compiled = jax.jit(costs_of)
 
-    def match(variables: Any, batch: dict[str, Array]) -> dict[str, Array]:
+    def match(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
         costs, member = compiled(variables, batch)
         local = match_many_to_many_released(*(sharding.local_rows(x) for x in (costs, member)))
         return batch | {"targets": sharding.like_rows(local, batch["points"])}

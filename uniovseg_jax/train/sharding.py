@@ -148,7 +148,7 @@ def local_rows(array: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
 
 
-def like_rows(local: np.ndarray, array: jax.Array) -> jax.Array:
+def like_rows(local: np.ndarray, array: jax.Array | np.ndarray) -> jax.Array:
     """Places rows that go with those that this process holds of an array."""
     if not isinstance(array, jax.Array):
         return jnp.asarray(local)
