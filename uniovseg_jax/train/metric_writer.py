@@ -37,7 +37,8 @@ class MetricWriter:
         """Writes one line of metrics and the same numbers to TensorBoard."""
         self._write(METRICS_FILE, step, metrics)
         for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+            if math.isfinite(value):
+                self._board.add_scalar(name, value, step)
 
     def write_timings(self, step: int, timings: Mapping[str, float]) -> None:
         """Writes one line of timings and the same numbers to TensorBoard."""

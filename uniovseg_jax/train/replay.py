@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import traverse_util
@@ -84,7 +85,7 @@ def replay(bundle: pathlib.Path, workdir: pathlib.Path) -> dict[str, Any]:
 def _subtree(arrays: dict[str, np.ndarray], name: str) -> Any:
     prefix = f"{name}/"
     flat = {path.removeprefix(prefix): x for path, x in arrays.items() if path.startswith(prefix)}
-    return traverse_util.unflatten_dict(flat, sep="/")
+    return jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(flat, sep="/"))
 
 
 def _not_finite(tree: Any) -> list[str]:
