@@ -8,10 +8,15 @@ PYTHON ?= python3
 SEED ?= 1
 WORDS ?=
 
+# Processes that share the tests, file by file; each takes up to 5 GiB.
+TEST_PROCESSES ?= 2
+
 VENV := .venv
 BIN := $(VENV)/bin
 # Progress and warnings of pip stay silent; errors do not.
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e
+
+PYTEST = $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -61,11 +66,11 @@ tinyscenes: $(VENV)/.stamp-core
 	@$(BIN)/python scripts/demo.py --from_nothing --seed=$(SEED) --output=runs/tinyscenes
 
 test: $(VENV)/.stamp-dev
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(PYTEST) -m "not slow"
 	@echo "OK: tests passed (make test-all runs the slow ones too)"
 
 test-all: $(VENV)/.stamp-dev
-	@$(BIN)/python -m pytest -q
+	@$(PYTEST)
 	@echo "OK: all tests passed, the slow ones too"
 
 lint: $(VENV)/.stamp-dev

@@ -68,6 +68,7 @@ setup(
             "pyright[nodejs]>=1.1.400",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "ruff>=0.12",
             "scikit-image>=0.25",
             "scikit-learn>=1.5",
