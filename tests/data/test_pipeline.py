@@ -41,8 +41,9 @@ def clip_batches(seed=0):
     return iter(pipeline.make_batches(make_source(), transform, batch_size=5, seed=seed))
 
 
-def stage1_batches(seed=0, batch_size=4):
-    transform = pipeline.make_stage1_transform(CONFIG, 64, seed)
+def stage1_batches(seed=0, batch_size=4, **changes):
+    config = ml_collections.ConfigDict(CONFIG.to_dict() | changes)
+    transform = pipeline.make_stage1_transform(config, 64, seed)
     return iter(pipeline.make_batches(make_source(), transform, batch_size, seed))
 
 
@@ -114,6 +115,17 @@ def test_stage1_batches_have_fixed_shapes_even_without_masks():
         "box_valid": ((2,), "bool"),
     }
     assert sorted(batch["mask_valid"].sum(1).tolist()) == [0, 1, 2, 3, 3]
+
+
+def test_changes_of_colours_are_drawn_for_the_device_and_leave_the_pixels_alone():
+    plain, jittered = (
+        next(stage1_batches(batch_size=4, colour_jitter=jitter, brightness=0.0))
+        for jitter in (False, True)
+    )
+    np.testing.assert_array_equal(plain["image"], jittered["image"])
+    assert jittered["colours"].shape == (4, 5)
+    assert jittered["content_hw"].tolist() != [[64, 64]] * 4
+    assert "colours" not in plain
 
 
 def test_an_empty_source_is_refused():

@@ -117,7 +117,7 @@ def make_stage1_transform(
 
     Args:
       config: `max_instances`, `area_range`, `points_per_side`, `num_boxes`, `scale_range`,
-        `brightness` and `colour_jitter` (see `transforms.jitter_colours`).
+        `brightness` and `colour_jitter` (see `transforms.draw_colours`).
       image_size: Side of the network's input.
       seed: Of augmentation and prompts.
       augment: False leaves image and masks as they are; the prompts are drawn all the same.
@@ -133,8 +133,13 @@ def make_stage1_transform(
         with _open_image(record) as image:
             crop = Crop(image.height, image.width, image_size, scale, offset, flip)
             content = crop.cut_image(image)
+        colours = {}
         if augment and config.colour_jitter:
-            content = transforms.jitter_colours(content, rng)
+            # The pixels change on the device: converting colours is half of the work here.
+            colours = {
+                "colours": transforms.draw_colours(rng),
+                "content_hw": np.array(crop.content_hw, np.int32),
+            }
         elif augment:
             pixels = transforms.jitter_brightness(np.asarray(content), rng, config.brightness)
             content = Image.fromarray(pixels)
@@ -152,6 +157,7 @@ def make_stage1_transform(
             "boxes": boxes,
             "box_index": box_index,
             "box_valid": box_valid,
+            **colours,
         }
 
     return transform

@@ -47,34 +47,18 @@ def jitter_scale(
     return np.pad(zoomed, ((y, room - y), (x, room - x), (0, 0)), mode="reflect")
 
 
-def jitter_colours(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Changes brightness, contrast, saturation and hue, each with probability 1/2.
+def draw_colours(rng: np.random.Generator) -> Float[np.ndarray, "5"]:
+    """Draws a change of colours as `ops.colour.jitter_colours` takes it.
 
     Brightness by up to 32 levels, contrast and saturation by a factor of 0.5 to 1.5, hue by up to
-    18 of 180 steps; contrast comes before or after the last two, as chance has it.
+    a tenth of the circle, each with probability 1/2; contrast comes before or after the last two,
+    as chance has it.
 
     Source: Liu et al., SSD (arXiv 1512.02325), with the constants of Detectron2.
     """
-    levels = np.arange(256)
-    if rng.random() < 0.5:
-        image = _apply_table(image, levels + rng.uniform(-32, 32))
-    contrast_first = rng.random() < 0.5
-    contrast = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
-    saturation = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
-    hue = rng.uniform(-18, 18) / 180 if rng.random() < 0.5 else 0.0
-    if contrast_first:
-        image = _apply_table(image, levels * contrast)
-    if saturation != 1.0 or hue != 0.0:
-        h, s, v = image.convert("HSV").split()
-        h = h.point(((levels + round(hue * 256)) % 256).tolist())
-        s = _apply_table(s, levels * saturation)
-        image = Image.merge("HSV", (h, s, v)).convert("RGB")
-    return image if contrast_first else _apply_table(image, levels * contrast)
-
-
-def _apply_table(image: Image.Image, values: Float[np.ndarray, "256"]) -> Image.Image:
-    table = np.clip(np.rint(values), 0, 255).astype(int).tolist()
-    return image.point(table * len(image.getbands()))
+    lows, highs = np.array([[-32, 0.5, 0.5, -0.1], [32, 1.5, 1.5, 0.1]])
+    drawn = np.where(rng.random(4) < 0.5, rng.uniform(lows, highs), [0, 1, 1, 0])
+    return np.append(drawn, rng.random() < 0.5).astype(np.float32)
 
 
 def choose_masks(

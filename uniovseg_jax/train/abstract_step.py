@@ -98,6 +98,10 @@ def make_abstract_step(
 def _stage1_batch(config: ml_collections.ConfigDict, model: UniOVSegConfig) -> Shapes:
     batch_size, side, data = config.batch_size, model.image_size, config.data
     shape = jax.ShapeDtypeStruct
+    colours = {
+        "colours": shape((batch_size, 5), jnp.float32),
+        "content_hw": shape((batch_size, 2), jnp.int32),
+    }
     return {
         "image": shape((batch_size, side, side, 3), jnp.uint8),
         "mask_bits": shape((batch_size, data.max_instances, side, side // 8), jnp.uint8),
@@ -106,6 +110,7 @@ def _stage1_batch(config: ml_collections.ConfigDict, model: UniOVSegConfig) -> S
         "boxes": shape((batch_size, data.num_boxes, 4), jnp.float32),
         "box_index": shape((batch_size, data.num_boxes), jnp.int32),
         "box_valid": shape((batch_size, data.num_boxes), jnp.bool_),
+        **(colours if data.colour_jitter else {}),
     }
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 from uniovseg_jax import losses
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
 from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.ops.colour import jitter_colours
 
 # Parameters of the phase `clip` that only its loss uses: images to words of their captions.
 WORD_HEAD = "word_head"
@@ -97,11 +98,18 @@ def make_clip_loss(
     return Objective(compute_loss)
 
 
+def augmented_image(batch: Batch) -> Array:
+    """Returns the images of a batch of stage 1 with the colours that were drawn for them."""
+    if "colours" not in batch:
+        return batch["image"]
+    return jitter_colours(batch["image"], batch["colours"], batch["content_hw"])
+
+
 def make_stage1_loss(model: UniOVSeg, config: losses.Stage1LossConfig) -> Objective:
     """Returns the loss of one pass with points and one with boxes over the same images."""
 
     def decode(model: UniOVSeg, batch: Batch) -> tuple[Any, Any, Array]:
-        features = model.encode_image(batch["image"])
+        features = model.encode_image(augmented_image(batch))
         memory = model.prepare_masks(features)
         points = points_to_boxes(batch["points"], model.config.point_box_size)
         of_points = model.decode_masks(features, memory, points, "point")

@@ -108,7 +108,7 @@ def make_released_matcher(
 
     def costs_of(variables: Any, batch: dict[str, Any]) -> tuple[Array, Array]:
         def decode(model: UniOVSeg) -> Any:
-            features = model.encode_image(batch["image"])
+            features = model.encode_image(objectives.augmented_image(batch))
             memory = model.prepare_masks(features)
             boxes = points_to_boxes(batch["points"], model.config.point_box_size)
             output = model.decode_masks(features, memory, boxes, "point")
