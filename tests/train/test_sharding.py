@@ -8,6 +8,8 @@ import optax
 import pytest
 
 from uniovseg_jax.train import optimizer, sharding, steps
+from uniovseg_jax.train.compile_report import count_collectives
+from uniovseg_jax.train.objectives import Objective
 from uniovseg_jax.train.phases import make_phase
 from uniovseg_jax.train.state import create_state, split_variables
 
@@ -23,7 +25,8 @@ def losses_of(config, phase, num_devices, fsdp=1, accumulate=1, num_steps=10):
     state = create_state(variables, config.freeze, tx, seed=0, use_ema=False)
     shardings = sharding.state_shardings(state, mesh, config.sharding_rules)
     state = sharding.place_state(state, shardings)
-    step = steps.make_train_step(phase.objective, tx, schedule, accumulate=accumulate)
+    objective = sharding.gather_first(phase.objective, mesh)
+    step = steps.make_train_step(objective, tx, schedule, accumulate=accumulate)
     step = sharding.compile_step(step, mesh, shardings)
     batches, losses = iter(phase.batches), []
     for _ in range(num_steps):
@@ -144,3 +147,33 @@ def test_an_uneven_batch_is_an_error():
         sharding.check_batch_size(24, mesh, accumulate=2)
     with pytest.raises(ValueError, match="accumulate is 0"):
         sharding.check_batch_size(24, mesh, accumulate=0)
+
+
+def collected_bytes(mesh, gather):
+    """Bytes that a device collects from others in a step of two convolutions."""
+
+    def compute_loss(variables, batch, keys):
+        x = batch["x"]
+        for name in ("first", "second"):
+            kernel = variables["params"]["a"][name]
+            x = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        return x.sum(), {}
+
+    objective = Objective(compute_loss)
+    objective = sharding.gather_first(objective, mesh) if gather else objective
+    state = make_state({"first": (3, 3, 32, 64), "second": (3, 3, 64, 32)})
+    shardings = sharding.state_shardings(state, mesh, ((".*", "split"),))
+    step = steps.make_train_step(objective, optax.adam(0.1), optax.constant_schedule(0.1))
+    batch = {"x": jax.ShapeDtypeStruct((8, 32, 32, 32), np.float32)}
+    compiled = sharding.compile_step(step, mesh, shardings).lower(state, batch).compile()
+    traffic = count_collectives(compiled.as_text())
+    return sum(traffic[k].num_bytes for k in traffic if k not in ("all-reduce", "reduce-scatter"))
+
+
+def test_devices_exchange_parameters_and_not_maps_of_the_batch():
+    mesh = sharding.make_mesh(8, 8)
+    parameters = 2 * 4 * 9 * 32 * 64
+    assert collected_bytes(mesh, gather=True) == parameters
+    assert collected_bytes(mesh, gather=False) > 5 * parameters

@@ -28,7 +28,7 @@ def compile_for(config: ml_collections.ConfigDict, mesh: Mesh) -> Any:
       MemoryError: If the compiler finds that a device's memory is too small.
     """
     sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
-    step, state, batch = make_abstract_step(config)
+    step, state, batch = make_abstract_step(config, mesh)
     shardings = sharding.state_shardings(state, mesh, config.sharding_rules)
     traced = sharding.compile_step(step, mesh, shardings).trace(state, batch)
     try:
@@ -52,12 +52,13 @@ def needed_flops(config: ml_collections.ConfigDict) -> float:
 
 
 def make_abstract_step(
-    config: ml_collections.ConfigDict,
+    config: ml_collections.ConfigDict, mesh: Mesh
 ) -> tuple[Callable[..., Any], TrainState, Shapes]:
     """Returns the step of a phase, and shapes and dtypes of its state and batch.
 
     Args:
       config: Of phase `stage1` or `stage2`.
+      mesh: Where the step is to run.
 
     Raises:
       ValueError: If the phase is another one.
@@ -90,7 +91,11 @@ def make_abstract_step(
         variables,
     )
     step = steps.make_train_step(
-        objective, optimizer, schedule, config.ema_decay, config.accumulate
+        sharding.gather_first(objective, mesh),
+        optimizer,
+        schedule,
+        config.ema_decay,
+        config.accumulate,
     )
     return step, state, batch
 

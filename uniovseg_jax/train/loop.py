@@ -122,7 +122,11 @@ class _Run:
 
         self._train_step = sharding.compile_step(
             steps.make_train_step(
-                self._phase.objective, optimizer, schedule, config.ema_decay, config.accumulate
+                sharding.gather_first(self._phase.objective, mesh),
+                optimizer,
+                schedule,
+                config.ema_decay,
+                config.accumulate,
             ),
             mesh,
             shardings,

@@ -1,5 +1,6 @@
 """Where arrays live: a mesh over which batches are split, and states where rules say so."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from uniovseg_jax.train.objectives import Objective
 from uniovseg_jax.train.state import TrainState, check_patterns
 
 # Batches are split over both axes; parameters over the second one, where a rule says so.
@@ -171,6 +173,20 @@ def wait_for_all(reason: str) -> None:
     """Returns when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(reason)
+
+
+def gather_first(objective: Objective, mesh: Mesh) -> Objective:
+    """Returns the loss of variables that every device first collects in full.
+
+    Where parameters are split, the compiler is free to collect maps of the whole batch instead,
+    which are hundreds of times larger. Gradients are summed and split again for the optimizer.
+    """
+
+    def compute_loss(variables: Any, batch: Any, keys: Any) -> Any:
+        whole = jax.lax.with_sharding_constraint(variables, replicated(mesh))
+        return objective.compute_loss(whole, batch, keys)
+
+    return dataclasses.replace(objective, compute_loss=compute_loss)
 
 
 def compile_step(step: Callable[..., Any], mesh: Mesh, shardings: TrainState) -> Callable[..., Any]:
