@@ -1,9 +1,12 @@
 """What every test shares: eight virtual CPU devices, shape checks, the shared folder, OpenCLIP."""
 
+import importlib.util
 import os
 import pathlib
+import sys
 
 import pytest
+from absl import flags
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -12,8 +15,8 @@ _DEVICES = "--xla_force_host_platform_device_count"
 # Eight devices on a busy core or two wait for each other longer than XLA's 40 s, which abort.
 _PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=280"
 if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8 {_PATIENCE}"
-    os.environ["XLA_FLAGS"] = flags.strip()
+    options = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8 {_PATIENCE}"
+    os.environ["XLA_FLAGS"] = options.strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -35,6 +38,28 @@ def shared_dir() -> pathlib.Path:
     if not path.is_dir():
         pytest.fail(f"UNIOVSEG_SHARED names {value!r}, which is no folder")
     return path
+
+
+@pytest.fixture(scope="module")
+def load_script():
+    """Imports a file of scripts/, `load_script("predict")`, until the module of tests ends."""
+    flags_before, loaded = set(flags.FLAGS), []
+
+    def load(name):
+        path = _ROOT / "scripts" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # Dataclasses look their module up.
+        loaded.append(name)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in set(flags.FLAGS) - flags_before:
+        delattr(flags.FLAGS, name)
+    for name in loaded:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
 """scripts/evaluate_masks.py with records in memory: what it writes, and what it refuses."""
 
-import importlib.util
 import io
 import json
-import pathlib
 import sys
 import types
 
@@ -21,8 +19,6 @@ from uniovseg_jax.models.tokenizer import train_tokenizer
 from uniovseg_jax.models.uniovseg import init_variables
 from uniovseg_jax.weights.store import PARTS, load_pretrained, params_sha256, save_pretrained
 
-_PATH = pathlib.Path(__file__).resolve().parent.parent / "scripts" / "evaluate_masks.py"
-
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
@@ -35,12 +31,8 @@ def model_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("evaluate_masks", _PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("evaluate_masks")
 
 
 def _make_record(name, hw, boxes, as_bytes):

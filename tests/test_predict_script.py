@@ -1,6 +1,5 @@
 """scripts/predict.py as users call it: flags and files in, files out."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -49,13 +48,8 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("predict", _ROOT / "scripts" / "predict.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["predict"] = module  # Dataclasses look their module up.
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("predict")
 
 
 def _call(script, *arguments):
