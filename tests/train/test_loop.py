@@ -98,8 +98,8 @@ def fake_run(make_config, monkeypatch, tmp_path):
         saved = []
         monkeypatch.setattr(loop, "make_phase", lambda *_: phase)
         monkeypatch.setattr(loop, "save_pretrained", lambda *a, **k: saved.append(k["metadata"]))
-        changes = {"evals__patience": 0, **changes}
-        config = make_config("clip", total_steps=6, evals__every=1, **changes)
+        changes = {"evals__patience": 0, "evals__every": 1, **changes}
+        config = make_config("clip", total_steps=6, **changes)
         config.optimizer.no_decay = ()
         return loop.train(config, tmp_path), saved
 
@@ -121,6 +121,15 @@ def test_training_stops_when_patience_is_at_its_end(fake_run):
 def test_without_a_chosen_metric_the_last_parameters_are_kept(fake_run):
     final, _ = fake_run(make_fake_phase([3.0, 2.0, 1.0, 0.0, 0.0, 0.0]), evals__select="")
     assert final["selected_step"] == 6
+
+
+def test_what_happens_every_0_steps_happens_at_the_end_alone(fake_run, tmp_path):
+    final, saved = fake_run(
+        make_fake_phase([1.0]), evals__every=0, log__every=0, checkpoint__every=0
+    )
+    assert final["metrics"] == {"retrieval": 1.0} and [entry["step"] for entry in saved] == [6]
+    lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {line["step"] for line in lines} == {6}
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_step(fake_run, tmp_path):

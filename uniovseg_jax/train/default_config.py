@@ -53,6 +53,7 @@ def default_config(phase: str, preset: str, seed: int) -> ml_collections.ConfigD
             "no_decay": (),  # Regular expressions over the paths of parameters without decay.
         }
     )
+    # What happens every so many steps; 0 stands for the end of the run alone.
     config.checkpoint = ml_collections.ConfigDict({"every": 500, "keep": 2})
     config.log = ml_collections.ConfigDict({"every": 20, "pictures_every": 0})
     # `select` names the metric by which the best parameters are kept; empty: the last ones.

@@ -156,7 +156,8 @@ class _Run:
             # can lock up virtual CPU devices.
             skipped = int(metrics["skipped_in_row"])
         self.step += 1
-        if self._writer and (self.step % config.log.every == 0 or self.step == config.total_steps):
+        is_last = self.step == config.total_steps
+        if self._writer and (is_last or _is_multiple(self.step, config.log.every)):
             values = {name: float(value) for name, value in metrics.items()}
             self._writer.write_metrics(self.step, values)
             timings = self._clock.read()
@@ -170,7 +171,7 @@ class _Run:
     def is_evaluation_due(self) -> bool:
         """Tells whether this step has an evaluation that is not done."""
         is_last = self.step == self._config.total_steps
-        is_due = self.step % self._config.evals.every == 0 or is_last
+        is_due = is_last or _is_multiple(self.step, self._config.evals.every)
         return is_due and self.step > self._progress["evaluated"]
 
     def evaluate(self) -> None:
@@ -199,8 +200,7 @@ class _Run:
 
     def is_picture_due(self) -> bool:
         """Tells whether this step is one of those that leave a picture."""
-        every = self._config.log.pictures_every
-        return bool(self._phase.draw and every and self.step and self.step % every == 0)
+        return bool(self._phase.draw) and _is_multiple(self.step, self._config.log.pictures_every)
 
     def draw(self) -> None:
         """Writes a picture of what the model does with examples that never change."""
@@ -216,7 +216,7 @@ class _Run:
 
     def is_checkpoint_due(self) -> bool:
         """Tells whether this step is one of those that are saved."""
-        return self.step > 0 and self.step % self._config.checkpoint.every == 0
+        return _is_multiple(self.step, self._config.checkpoint.every)
 
     def save(self) -> None:
         """Writes a checkpoint of this step, unless there is one."""
@@ -285,6 +285,11 @@ class _Run:
             f"The loss is {loss} at step {self.step} of {self._workdir}: it or a gradient was not "
             f"finite in {skipped} steps in a row.{where}"
         )
+
+
+def _is_multiple(step: int, every: int) -> bool:
+    """Tells whether something that is done every so many steps is due; 0 stands for never."""
+    return every > 0 and step > 0 and step % every == 0
 
 
 def _keep_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
