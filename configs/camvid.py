@@ -3,9 +3,9 @@
 Data: CamVid's train drives as records of regions,
       python scripts/prepare_data.py --source=folder --input=camvid/train --void=11 \
           --output=runs/data/camvid/train
-      and the same for another drive to watch, see docs/data.md
+      (docs/camvid.md)
 Run:  python scripts/train.py --config=configs/camvid.py:stage1 --workdir=runs/camvid \
-          --config.data.train=runs/data/camvid/train --config.data.val=runs/data/camvid/watch
+          --config.data.train=runs/data/camvid/train
 
 It starts from the weights of tinyscenes that come with the package and trains the trunk as well:
 that trunk has seen nothing but rendered scenes. CLIP's text tower and projections stay as they are;
@@ -36,7 +36,7 @@ def get_config(arg: str = "stage1") -> ml_collections.ConfigDict:
     config.freeze = (r"clip/(text|head)/.*", r"clip/logit_scale")
     config.model.image_size = 480
     config.batch_size = 2
-    config.total_steps = 3000
+    config.total_steps = 2600
     config.data = ml_collections.ConfigDict(
         {
             "name": "records",
@@ -45,15 +45,15 @@ def get_config(arg: str = "stage1") -> ml_collections.ConfigDict:
             "verify": True,
             "max_instances": 40,
             "area_range": (1e-3, 0.8),
-            "points_per_side": 7,
-            "num_boxes": 20,
+            "points_per_side": 8,
+            "num_boxes": 30,
             "scale_range": (0.8, 1.6),
             "colour_jitter": True,
             "brightness": 0.0,
         }
     )
     config.loss = ml_collections.ConfigDict({"num_points": 512, "match_rule": "clean"})
-    config.optimizer.learning_rate = 4e-4
+    config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
     config.optimizer.no_decay = (*STAGE1_NO_DECAY, r"clip/visual/.*/(bias|scale|gamma)")

@@ -51,7 +51,7 @@ def _moment(name: str, workdir: pathlib.Path) -> Callable[[], bool]:
         return metrics.read_text().splitlines() if metrics.exists() else []
 
     return {
-        "start": lambda: (workdir / "lock.json").exists(),
+        "start": (workdir / "config.json").exists,
         "compile": metrics.exists,
         "step": lambda: any('"step": 3,' in line for line in lines()),
         "evaluation": lambda: any('"step": 6,' in x for x in lines()) and "val_" not in lines()[-1],
