@@ -1,5 +1,7 @@
 """Assignments against scipy."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +39,37 @@ def test_many_to_many_is_optimal(k, n):
         assert len(masks) == pairs == min(k, member[index].sum())
         assert len(set(truths)) == len(truths) and member[index][truths].all()
         assert costs[index][masks, truths].sum() == pytest.approx(cost, abs=1e-5)
+
+
+def all_assignments(k, n):
+    """Every way to give each of k masks one of n ground truths or none (-1), each at most once."""
+    rows = itertools.product(range(-1, n), repeat=k)
+    return np.array([row for row in rows if len(set(row) - {-1}) == k - row.count(-1)])
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "count"), [(4, 6, 40_000), (4, 4, 30_000), (3, 5, 15_000), (2, 7, 15_000)]
+)
+def test_many_to_many_equals_trying_everything(k, n, count):
+    rng = np.random.default_rng(n)
+    # Whole numbers: sums are exact, and equal costs are frequent.
+    costs = rng.integers(-20, 21, (count, k, n)).astype(np.float32)
+    costs[rng.random(costs.shape) < 0.05] = np.inf
+    member = rng.random((count, n)) < rng.random((count, 1))
+    targets = np.asarray(match(jnp.asarray(costs), jnp.asarray(member)))
+
+    # A pair counts more than all costs together; a forbidden one spoils the assignment.
+    worth = np.where(np.isfinite(costs) & member[:, None], costs - 1000, np.inf)
+    worth = np.concatenate([worth, np.zeros((count, k, 1), np.float32)], axis=2)  # None.
+    masks = np.arange(k)
+    best = np.full(count, np.inf, np.float32)
+    for row in all_assignments(k, n):
+        best = np.minimum(best, worth[:, masks, row].sum(axis=1))
+    found = np.take_along_axis(worth, targets[..., None], axis=2).sum(axis=(1, 2))
+    np.testing.assert_array_equal(found, best)
+    for mask, other in itertools.combinations(masks, 2):
+        pair = targets[:, mask], targets[:, other]
+        assert not ((pair[0] == pair[1]) & (pair[0] >= 0)).any()
 
 
 def test_a_point_in_six_masks_gets_four_pairs_and_in_none_none():

@@ -52,7 +52,8 @@ def _moment(name: str, workdir: pathlib.Path) -> Callable[[], bool]:
 
     return {
         "start": (workdir / "config.json").exists,
-        "compile": metrics.exists,
+        "first data": metrics.exists,
+        "compile": lambda: metrics.exists() and time.time() > metrics.stat().st_mtime + 1,
         "step": lambda: any('"step": 3,' in line for line in lines()),
         "evaluation": lambda: any('"step": 6,' in x for x in lines()) and "val_" not in lines()[-1],
         "save": lambda: any((workdir / "checkpoints").glob("*tmp*")),

@@ -88,6 +88,18 @@ MISFITS = {
         lambda s: change(s, params={"a": {"weight": s.params["a"]["kernel"]}}),
         r"params/a/kernel is .*, expected missing; params/a/weight is missing",
     ),
+    "vocabulary": (
+        lambda s: change(s, params={"a": {"kernel": jnp.zeros((4, 5))}}),
+        r"params/a/kernel is float32\[3, 5\], expected float32\[4, 5\]",
+    ),
+    "moment": (
+        lambda s: change(s, opt_state=optax.adamw(0.1, mu_dtype=jnp.bfloat16).init(s.params)),
+        r"mu/a/kernel is float32\[3, 5\], expected bfloat16\[3, 5\]",
+    ),
+    "key": (
+        lambda s: change(s, rng=jax.random.key(0, impl="rbg")),
+        r"rng is .*, expected ",
+    ),
     "average": (lambda s: change(s, ema=None), r"ema/a/kernel is .*, expected missing"),
     "optimizer": (
         lambda s: change(s, opt_state=optax.sgd(0.1, momentum=0.9).init(s.params)),
@@ -204,25 +216,36 @@ except OSError as error:
     assert restored is not None and int(restored[0].step) == 3
 
 
-def meshes():
-    shapes = ((8, 1), (8, 2), (8, 4), (8, 8), (4, 2), (2, 1), (1, 1))
-    return {f"{n} by {fsdp}": sharding.make_mesh(n, fsdp) for n, fsdp in shapes}
+MESHES = ((8, 1), (8, 2), (8, 4), (4, 2), (2, 1), (1, 1))  # Devices, and those of `fsdp`.
 
 
-@pytest.mark.parametrize("source", ["1 by 1", "8 by 1", "8 by 8"])
-def test_a_state_is_restored_on_any_other_mesh(tmp_path, source):
-    rules = ((".*", "split"),)
+@pytest.mark.parametrize("source", MESHES)
+def test_a_state_goes_on_with_any_other_mesh(tmp_path, source):
     state = make_state(width=4000)
+    x = jax.random.normal(jax.random.key(1), (8, 3))
 
-    def placed(name):
-        where = sharding.state_shardings(state, meshes()[name], rules)
-        return sharding.place_state(state, where), where
+    def placed(shape):
+        mesh = sharding.make_mesh(*shape)
+        where = sharding.state_shardings(state, mesh, ((".*", "split"),))
+        return sharding.place_state(state, where), where, mesh
 
-    save(tmp_path, placed(source)[0])
-    for name in meshes():
-        target, where = placed(name)
+    def next_loss(state, where, mesh):
+        def step(state, batch):
+            return state, {"loss": jnp.tanh(batch @ state.params["a"]["kernel"]).mean()}
+
+        batch = jax.device_put(x, sharding.split_by_example(mesh))
+        # The step gives the memory of its state away.
+        state = jax.tree.map(lambda leaf: leaf.copy(), state)
+        return float(sharding.compile_step(step, mesh, where)(state, batch)[1]["loss"])
+
+    before = placed(source)
+    save(tmp_path, before[0])
+    expected = next_loss(*before)
+    for shape in MESHES:
+        target, where, mesh = placed(shape)
         restored = restore(tmp_path, target)
         assert restored is not None
         jax.tree.map(np.testing.assert_array_equal, restored[0].params, state.params)
         jax.tree.map(np.testing.assert_array_equal, restored[0].opt_state, state.opt_state)
         assert restored[0].params["a"]["kernel"].sharding == where.params["a"]["kernel"]
+        assert next_loss(restored[0], where, mesh) == pytest.approx(expected, rel=1e-6)

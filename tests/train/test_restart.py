@@ -93,7 +93,7 @@ def test_killed_a_hundred_times_runs_end_with_the_same_bytes(config, undisturbed
 
 
 def test_told_to_end_in_any_phase_a_run_saves_and_goes_on_later(config, undisturbed, tmp_path):
-    moments = ("start", "compile", "step", "evaluation", "save")
+    moments = ("start", "first data", "compile", "step", "evaluation", "save")
     rows, errors = drive(config, tmp_path / "run", "SIGTERM", *moments)
     for moment, (code, reached, seconds) in zip(moments, rows[:-1], strict=True):
         assert reached, moment
