@@ -1,9 +1,11 @@
 """Files that are there whole or not at all, and what to say when one cannot be read."""
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -22,6 +24,18 @@ def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> Non
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: pathlib.Path) -> Iterator[None]:
+    """Waits until no other process is in here for the same folder, which is made if need be.
+
+    The lock is the operating system's and ends with the process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def one_line(error: BaseException) -> str:

@@ -16,7 +16,9 @@ def main(argv: list[str]) -> None:
     config_path, workdir, port, count, number = argv
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if int(count) > 1:
-        jax.distributed.initialize(f"127.0.0.1:{port}", int(count), int(number))
+        jax.distributed.initialize(
+            f"127.0.0.1:{port}", int(count), int(number), heartbeat_timeout_seconds=10
+        )
     from uniovseg_jax.train.loop import train
 
     config = ml_collections.ConfigDict(json.loads(pathlib.Path(config_path).read_text()))

@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _WORKER = pathlib.Path(__file__).with_name("distributed_worker.py")
 
 
-def train_together(config, workdir, num_processes, num_devices):
-    """Trains with that many processes of that many virtual devices; returns the first's result."""
+def start_together(config, workdir, num_processes, num_devices):
+    """Starts that many processes of that many virtual devices, which train together."""
     path = workdir.with_suffix(".json")
     path.write_text(config.to_json_best_effort())
     with socket.socket() as probe:
@@ -27,7 +28,7 @@ def train_together(config, workdir, num_processes, num_devices):
         "--xla_cpu_collective_call_terminate_timeout_seconds=280",
     }
     command = [sys.executable, str(_WORKER), str(path), str(workdir), str(port), str(num_processes)]
-    processes = [
+    return [
         subprocess.Popen(
             [*command, str(number)],
             stdout=subprocess.PIPE,
@@ -37,6 +38,11 @@ def train_together(config, workdir, num_processes, num_devices):
         )
         for number in range(num_processes)
     ]
+
+
+def train_together(config, workdir, num_processes, num_devices):
+    """Trains to the end; returns the result, which all processes share."""
+    processes = start_together(config, workdir, num_processes, num_devices)
     outputs = []
     try:
         outputs = [process.communicate(timeout=400) for process in processes]
@@ -57,9 +63,9 @@ def losses_of(workdir):
     ]
 
 
-@pytest.mark.timeout(900)
-def test_two_processes_give_the_losses_of_one_and_go_on_from_each_other(make_config, tmp_path):
-    config = make_config(
+@pytest.fixture
+def config(make_config):
+    return make_config(
         "stage1",
         model__decoder_layers=1,  # Compiling takes most of the time here.
         batch_size=8,
@@ -69,6 +75,10 @@ def test_two_processes_give_the_losses_of_one_and_go_on_from_each_other(make_con
         evals__every=10,
         checkpoint__keep=5,
     )
+
+
+@pytest.mark.timeout(900)
+def test_two_processes_give_the_losses_of_one_and_go_on_from_each_other(config, tmp_path):
     train_together(config, tmp_path / "one", 1, 1)
     with config.unlocked():
         config.fsdp = 2
@@ -85,3 +95,28 @@ def test_two_processes_give_the_losses_of_one_and_go_on_from_each_other(make_con
     (tmp_path / "two" / "checkpoints/20").rename(tmp_path / "set_aside")
     train_together(config, tmp_path / "two", 1, 2)
     np.testing.assert_allclose(losses_of(tmp_path / "two")[0], expected[0], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_when_one_process_dies_the_other_ends_soon_and_both_go_on_later(config, tmp_path):
+    final = train_together(config, tmp_path / "undisturbed", 2, 1)
+    for victim in (0, 1):  # The first one coordinates.
+        workdir = tmp_path / f"run{victim}"
+        processes = start_together(config, workdir, 2, 1)
+        try:
+            deadline = time.monotonic() + 400
+            while time.monotonic() < deadline:
+                metrics = workdir / "metrics.jsonl"
+                if metrics.exists() and '"step": 13,' in metrics.read_text():
+                    break
+                time.sleep(0.05)
+            processes[victim].kill()
+            start = time.monotonic()
+            assert processes[1 - victim].wait(timeout=60) != 0
+            assert time.monotonic() - start < 15
+        finally:
+            for process in processes:
+                process.kill()
+        assert train_together(config, workdir, 2, 1) == final
+        assert losses_of(workdir) == losses_of(tmp_path / "undisturbed")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from uniovseg_jax.data.tfds.tinyscenes import records
 from uniovseg_jax.data.tfds.tinyscenes.scenes import PARTS
+from uniovseg_jax.files import one_at_a_time
 
 if TYPE_CHECKING:  # tfds is imported only where a part is rendered or read
     from uniovseg_jax.data.tfds.tinyscenes.builder import TinyscenesConfig
@@ -32,7 +33,7 @@ def prepare(
     """Renders the parts of a world that are not there yet.
 
     A part appears whole or not at all (tfds writes to a temporary folder and renames it), so a
-    killed run is repeated by running it again.
+    killed run is repeated by running it again. Of several processes one renders, the others wait.
 
     Args:
       data_dir: Where worlds are kept; each seed has its own folder in it.
@@ -59,6 +60,22 @@ def prepare(
     for part in parts:
         if part not in PARTS or part not in sizes:
             raise ValueError(f"Unknown part {part!r} of tinyscenes: expected one of {PARTS}.")
+    with one_at_a_time(root):
+        _prepare_parts(root, seed, parts, sizes, progress, num_workers)
+    return root
+
+
+def _prepare_parts(
+    root: pathlib.Path,
+    seed: int,
+    parts: tuple[str, ...],
+    sizes: dict[str, dict[str, int]],
+    progress: bool,
+    num_workers: int,
+) -> None:
+    from uniovseg_jax.data.tfds.tinyscenes import builder as builder_lib
+
+    for part in parts:
         if not _part_dir(root, part).exists():
             config = builder_lib.TinyscenesConfig(
                 name=f"{part}_seed{seed}",
@@ -79,7 +96,6 @@ def prepare(
         if part == "image_text":
             for split, size in sizes[part].items():
                 _write_oracle(root, seed, split, size, num_workers, progress)
-    return root
 
 
 class Source:
