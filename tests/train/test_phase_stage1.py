@@ -10,10 +10,10 @@ import pytest
 import scipy.optimize
 from PIL import Image
 
-from uniovseg_jax import losses
 from uniovseg_jax.data.manifest import Manifest, write_manifest
 from uniovseg_jax.data.records import encode_record
 from uniovseg_jax.data.shard_writer import ShardWriter
+from uniovseg_jax.losses import stage1 as losses
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.train import loop, replay
 from uniovseg_jax.train.phase import make_model

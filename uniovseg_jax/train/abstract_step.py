@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import ml_collections
 from jax.sharding import Mesh
 
-from uniovseg_jax import flops, losses
+from uniovseg_jax import flops
+from uniovseg_jax.losses.stage1 import Stage1LossConfig
 from uniovseg_jax.models.adapter import source_names, source_widths
 from uniovseg_jax.models.presets import UniOVSegConfig, config_from_dict
 from uniovseg_jax.models.uniovseg import Part, UniOVSeg, abstract_variables
@@ -44,7 +45,7 @@ def needed_flops(config: ml_collections.ConfigDict) -> float:
     model = config_from_dict(config.model.to_dict())
     if config.phase == "stage2":
         return 2.0 * config.batch_size * flops.stage2_macs(model)
-    num_drawn = losses.Stage1LossConfig(**config.loss).num_drawn
+    num_drawn = Stage1LossConfig(**config.loss).num_drawn
     macs = flops.stage1_macs(
         model, config.data.points_per_side**2, config.data.num_boxes, num_drawn
     )
@@ -69,7 +70,7 @@ def make_abstract_step(
     if config.phase == "stage1":
         parts = ("clip", "masks")
         batch = _stage1_batch(config, model_config)
-        loss_config = losses.Stage1LossConfig(**config.loss)
+        loss_config = Stage1LossConfig(**config.loss)
         if not model_config.quality_head:
             loss_config = dataclasses.replace(loss_config, iou_weight=0.0)
         objective = objectives.make_stage1_loss(model, loss_config)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from uniovseg_jax import losses
+from uniovseg_jax.losses import clip, stage1, stage2
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.ops.colour import jitter_colours
@@ -61,9 +61,9 @@ def make_clip_loss(
       model: The model whose CLIP trains.
       mosaic_share: Share of the pictures, 0 to 1 and rounded down to a multiple of four, that go
         through `CLIP.encode_mosaics`.
-      word_weight: Weight of `losses.word_loss`, for which the variables hold `WORD_HEAD` beside
-        the model's own parameters.
-      rarity: As `losses.word_loss` takes it; None leaves that loss out.
+      word_weight: Weight of `losses.clip.word_loss`, for which the variables hold `WORD_HEAD`
+        beside the model's own parameters.
+      rarity: As `losses.clip.word_loss` takes it; None leaves that loss out.
 
     Raises:
       ValueError: If the share is no share.
@@ -86,12 +86,12 @@ def make_clip_loss(
         image, text, logit_scale = outputs
         tokens = batch["tokens"]
         same_text = jnp.all(tokens[:, None] == tokens[None, :], axis=-1)
-        loss = losses.clip_loss(image, text, logit_scale, same_text)
+        loss = clip.clip_loss(image, text, logit_scale, same_text)
         metrics = {"contrastive": loss, "logit_scale": logit_scale}
         if rarity is not None:
             head = variables["params"][WORD_HEAD]
             logits = image @ head["kernel"] + head["bias"]
-            metrics["words"] = losses.word_loss(logits, batch["caption"], rarity)
+            metrics["words"] = clip.word_loss(logits, batch["caption"], rarity)
             loss += word_weight * metrics["words"]
         return loss, metrics
 
@@ -105,7 +105,7 @@ def augmented_image(batch: Batch) -> Array:
     return jitter_colours(batch["image"], batch["colours"], batch["content_hw"])
 
 
-def make_stage1_loss(model: UniOVSeg, config: losses.Stage1LossConfig) -> Objective:
+def make_stage1_loss(model: UniOVSeg, config: stage1.Stage1LossConfig) -> Objective:
     """Returns the loss of one pass with points and one with boxes over the same images."""
 
     def decode(model: UniOVSeg, batch: Batch) -> tuple[Any, Any, Array]:
@@ -117,12 +117,12 @@ def make_stage1_loss(model: UniOVSeg, config: losses.Stage1LossConfig) -> Object
         return of_points, of_boxes, memory.pixel_embeds
 
     def prepare(batch: Batch) -> Batch:
-        return batch | losses.pair_weights(batch, model.config.masks_per_point)
+        return batch | stage1.pair_weights(batch, model.config.masks_per_point)
 
     def compute_loss(variables: Any, batch: Batch, keys: jax.Array) -> tuple[Array, Metrics]:
         outputs: Any = model.apply(variables, batch, method=decode)
         of_points, of_boxes, pixel_embeds = outputs
-        return losses.stage1_loss(of_points, of_boxes, pixel_embeds, batch, keys, config)
+        return stage1.stage1_loss(of_points, of_boxes, pixel_embeds, batch, keys, config)
 
     return Objective(compute_loss, prepare)
 
@@ -148,11 +148,11 @@ def make_stage2_loss(model: UniOVSeg, name: str) -> Objective:
         outputs: Any = model.apply(variables, batch["pooled"], method=embed)
         adapted, logit_scale = outputs
         text, valid = batch["text"], jnp.ones(len(adapted), bool)
-        cosine_loss = losses.alignment_cosine_loss(adapted, text, valid)
+        cosine_loss = stage2.alignment_cosine_loss(adapted, text, valid)
         metrics = {"cosine": 1 - cosine_loss}
         if name == "cosine":
             return cosine_loss, metrics
-        loss = losses.alignment_contrastive_loss(adapted, text, batch["entity"], logit_scale, valid)
+        loss = stage2.alignment_contrastive_loss(adapted, text, batch["entity"], logit_scale, valid)
         return loss, metrics
 
     return Objective(compute_loss)

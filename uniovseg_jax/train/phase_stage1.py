@@ -11,10 +11,10 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from uniovseg_jax import losses
 from uniovseg_jax.data import pipeline
 from uniovseg_jax.data.mask_records import MaskRecords, open_mask_records
 from uniovseg_jax.data.tfds import tinyscenes
+from uniovseg_jax.losses import stage1 as losses
 from uniovseg_jax.matching import match_many_to_many_released
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
 from uniovseg_jax.models.uniovseg import UniOVSeg

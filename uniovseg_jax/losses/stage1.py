@@ -1,6 +1,6 @@
-"""Losses of the three phases.
+"""The loss of phase `stage1`: masks and their quality, from points and from boxes.
 
-Stage 1 never builds the mask map of a point pass. A mask logit is a product of a mask embedding
+The mask map of a point pass is never built. A mask logit is a product of a mask embedding
 and the features f at a pixel, and every reading below (at a sampled point, the mean of 2 x 2
 pixels) is linear in the map, so the features are read first and multiplied afterwards; the result
 is the same. For that the candidates of the importance sampling are drawn once per image and
@@ -310,76 +310,3 @@ def _layers(output: DecoderOutput) -> tuple[tuple[Array, ...], tuple[Array, ...]
     """Returns embeddings and qualities per layer, zeros for a model without a quality head."""
     embeds = output.mask_embeds
     return embeds, output.pred_ious or tuple(jnp.zeros(x.shape[:3]) for x in embeds)
-
-
-def clip_loss(
-    image_embeds: Float[Array, "b e"],
-    text_embeds: Float[Array, "b e"],
-    logit_scale: Float[Array, ""],
-    same_text: Bool[Array, "b b"] | None = None,
-) -> Float[Array, ""]:
-    """Symmetric cross-entropy of a batch of image-text pairs.
-
-    Args:
-      image_embeds: L2-normalised.
-      text_embeds: L2-normalised.
-      logit_scale: Factor on cosines.
-      same_text: Which captions are the same; such pairs are no negatives of each other. None when
-        all differ.
-    """
-    logits = logit_scale * image_embeds.astype(jnp.float32) @ text_embeds.astype(jnp.float32).T
-    own = jnp.eye(len(logits), dtype=bool)
-    counted = None if same_text is None else own | ~same_text
-    of_images = jax.nn.logsumexp(logits, axis=1, where=counted)
-    of_texts = jax.nn.logsumexp(logits, axis=0, where=counted)
-    return jnp.mean((of_images + of_texts) / 2 - jnp.diagonal(logits))
-
-
-def word_loss(
-    word_logits: Float[Array, "b w"], tokens: Int[Array, "b t"], rarity: Float[Array, " w"]
-) -> Float[Array, ""]:
-    """Cross-entropy of images with the bag of words of their captions, rare words counting more.
-
-    Source: Huang et al., Classification Done Right for Vision-Language Pre-Training
-    (arXiv 2411.03313), equations 1 to 3.
-
-    Args:
-      word_logits: Score of every token of the vocabulary.
-      tokens: Captions; a token counts once, and one of rarity 0, such as padding, not at all. An
-        image without any adds nothing.
-      rarity: Inverse document frequency of every token, at least 0.
-    """
-    rows = jnp.arange(len(tokens))[:, None]
-    target = jnp.zeros_like(word_logits).at[rows, tokens].set(1.0) * rarity
-    target /= jnp.maximum(jnp.sum(target, axis=1, keepdims=True), 1e-6)
-    log_probs = jax.nn.log_softmax(word_logits.astype(jnp.float32), axis=1)
-    return -jnp.mean(jnp.sum(target * log_probs, axis=1))
-
-
-def alignment_cosine_loss(
-    adapted: Float[Array, "p e"], text: Float[Array, "p e"], valid: Bool[Array, " p"]
-) -> Float[Array, ""]:
-    """Mean of 1 - cosine over valid pairs of L2-normalised embeddings; 0 when there is none."""
-    cosine = jnp.sum(adapted.astype(jnp.float32) * text.astype(jnp.float32), axis=-1)
-    return jnp.sum(jnp.where(valid, 1 - cosine, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
-
-
-def alignment_contrastive_loss(
-    adapted: Float[Array, "p e"],
-    text: Float[Array, "p e"],
-    entity_ids: Int[Array, " p"],
-    logit_scale: Float[Array, ""],
-    valid: Bool[Array, " p"],
-) -> Float[Array, ""]:
-    """Cross-entropy of each region over the distinct entities of the batch.
-
-    An entity that occurs several times counts once, so that no region is pushed away from its own
-    name. Invalid pairs are neither regions nor entities.
-    """
-    logits = logit_scale * adapted.astype(jnp.float32) @ text.astype(jnp.float32).T
-    same = (entity_ids[:, None] == entity_ids[None, :]) & valid[None, :]
-    first = jnp.argmax(same, axis=1)
-    distinct = valid & (first == jnp.arange(len(first)))
-    log_total = jax.nn.logsumexp(logits, axis=1, where=distinct[None, :])
-    own = jnp.take_along_axis(logits, first[:, None], axis=1)[:, 0]
-    return jnp.sum(jnp.where(valid, log_total - own, 0.0)) / jnp.maximum(jnp.sum(valid), 1)

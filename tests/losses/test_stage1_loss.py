@@ -1,4 +1,4 @@
-"""Losses against float64 numpy that builds every map and solves every assignment literally."""
+"""The loss of masks against float64 numpy that takes every step literally."""
 
 import dataclasses
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from uniovseg_jax import losses, matching
+from uniovseg_jax import matching
+from uniovseg_jax.losses import stage1 as losses
 from uniovseg_jax.models.mask_decoder import DecoderOutput
 
 B, Q, K, D, S, N, R, LAYERS = 2, 5, 4, 8, 64, 6, 3, 3
@@ -299,73 +300,3 @@ def test_stage1_loss_without_pairs_or_quality_head():
     batch["mask_valid"][:] = False
     assert call(embeds, ious, f, batch, keys)[0] == 0
     assert all((g == 0).all() for g in jax.tree.leaves(differentiate(embeds, ious, f, batch, keys)))
-
-
-def unit(rng, *shape):
-    x = rng.standard_normal(shape)
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-
-def cross_entropy(logits, share):
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return -(share * (shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))).sum(axis=1)
-
-
-def test_clip_loss():
-    rng = np.random.default_rng(0)
-    image, text = unit(rng, 6, 5), unit(rng, 6, 5)
-    text[4] = text[1]
-    args = jnp.asarray(image), jnp.asarray(text), jnp.float32(20)
-    logits = 20 * image @ text.T
-    plain = (cross_entropy(logits, np.eye(6)) + cross_entropy(logits.T, np.eye(6))).mean() / 2
-    assert float(losses.clip_loss(*args)) == pytest.approx(plain, rel=1e-5)
-    # Pairs 1 and 4 share a caption, so neither is a negative of the other.
-    same = text @ text.T > 1 - 1e-9
-    assert same.sum() == 8
-    total = 0.0
-    for i in range(6):
-        others = [j for j in range(6) if j == i or not same[i, j]]
-        for row in (logits[i, others], logits[others, i]):
-            total += np.log(np.exp(row).sum()) - logits[i, i]
-    found = losses.clip_loss(*args, jnp.asarray(same))
-    assert float(found) == pytest.approx(total / 12, rel=1e-5)
-    assert total / 12 < plain - 1e-3
-
-
-def test_word_loss_asks_for_the_rare_words_of_a_caption():
-    rng = np.random.default_rng(2)
-    logits = rng.standard_normal((3, 6))
-    rarity = np.array([0.0, 0.5, 1.0, 2.0, 3.0, 0.0])
-    tokens = np.array([[5, 1, 3, 3], [4, 0, 0, 0], [5, 0, 0, 0]])  # The last has no word.
-    target = np.zeros((3, 6))
-    target[0, [1, 3]] = 0.2, 0.8
-    target[1, 4] = 1.0
-    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    expected = -(target * log_probs).sum() / 3
-    found = losses.word_loss(jnp.asarray(logits), jnp.asarray(tokens), jnp.asarray(rarity))
-    assert float(found) == pytest.approx(expected, rel=1e-5)
-
-
-def test_alignment_losses():
-    rng = np.random.default_rng(1)
-    regions, names = unit(rng, 7, 5), unit(rng, 3, 5)
-    ids = np.array([2, 0, 2, 1, 0, 1, 1])
-    valid = np.array([True, True, True, False, True, False, False])  # entity 1 never counts
-    args = jnp.asarray(regions), jnp.asarray(names[ids])
-    cosine = losses.alignment_cosine_loss(*args, jnp.asarray(valid))
-    expected = (1 - (regions * names[ids]).sum(axis=1))[valid].mean()
-    assert float(cosine) == pytest.approx(expected, rel=1e-5)
-
-    share = np.eye(2)[np.where(ids == 2, 1, 0)]
-    expected = cross_entropy(10 * regions @ names[[0, 2]].T, share)[valid].mean()
-    contrastive = losses.alignment_contrastive_loss(
-        *args, jnp.asarray(ids), jnp.float32(10), jnp.asarray(valid)
-    )
-    assert float(contrastive) == pytest.approx(expected, rel=1e-5)
-
-    nothing = jnp.zeros(7, bool)
-    assert losses.alignment_cosine_loss(*args, nothing) == 0
-    value, gradient = jax.value_and_grad(losses.alignment_contrastive_loss)(
-        *args, jnp.asarray(ids), jnp.float32(10), nothing
-    )
-    assert value == 0 and (gradient == 0).all()
