@@ -49,6 +49,7 @@ def get_config(arg: str = "stage1") -> ml_collections.ConfigDict:
             "num_boxes": 30,
             "scale_range": (0.8, 1.6),
             "colour_jitter": True,
+            "max_skipped": 0.001,
             "brightness": 0.0,
         }
     )

@@ -86,6 +86,7 @@ def _stage1(config: ml_collections.ConfigDict) -> None:
     config.data.points_per_side = 5
     config.data.num_boxes = 16
     config.data.scale_range = (0.8, 1.2)
+    config.data.max_skipped = 0.0
     config.data.colour_jitter = False  # Things are named by their colours: only brightness here.
     config.data.brightness = 0.15
     config.loss = ml_collections.ConfigDict({"num_points": 256, "match_rule": "clean"})

@@ -79,12 +79,12 @@ def match_many_to_many_released(
     Costs against ground truths that do not contain the point thus steer slightly which mask is
     chosen, unlike in `match_many_to_many`.
 
-    Raises:
-      ValueError: If a cost is not finite.
+    A point with costs that are not finite gets no pairs.
     """
-    _check_finite(costs)
     targets = np.full(costs.shape[:-1], -1, np.int32)
     for index in itertools.product(*map(range, costs.shape[:-2])):
+        if not np.isfinite(costs[index]).all():
+            continue
         total = costs[index].astype(np.float64) + _RELEASED_PENALTY * ~member[index]
         masks, truths = scipy.optimize.linear_sum_assignment(total)
         keep = member[index][truths]

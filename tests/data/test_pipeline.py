@@ -17,6 +17,7 @@ CONFIG = ml_collections.ConfigDict(
         "scale_range": (0.8, 1.2),
         "brightness": 0.2,
         "colour_jitter": False,
+        "max_skipped": 0.5,
         "phrase_rate": 0.5,
     }
 )
@@ -126,6 +127,36 @@ def test_changes_of_colours_are_drawn_for_the_device_and_leave_the_pixels_alone(
     assert jittered["colours"].shape == (4, 5)
     assert jittered["content_hw"].tolist() != [[64, 64]] * 4
     assert "colours" not in plain
+
+
+def broken_source(broken):
+    source = [record | {"id": str(i)} for i, record in enumerate(make_source(10))]
+    for i in broken:
+        source[i] = source[i] | {"masks": [{"size": [32, 32], "counts": "not run lengths"}]}
+    return source
+
+
+def test_a_record_that_cannot_be_used_is_skipped_and_moves_no_other(caplog):
+    config = ml_collections.ConfigDict(CONFIG.to_dict() | {"max_skipped": 0.2})
+    transform = pipeline.make_stage1_transform(config, 64, 0)
+    whole, broken = (
+        next(iter(pipeline.make_batches(broken_source(numbers), transform, 10, 0)))
+        for numbers in ((), (3,))
+    )
+    changed = [i for i in range(10) if (whole["image"][i] != broken["image"][i]).any()]
+    assert len(changed) == 1
+    assert not broken["mask_valid"][changed[0]].any() and not broken["box_valid"][changed[0]].any()
+    assert "Record 3 cannot be used" in caplog.text
+
+
+@pytest.mark.parametrize(("broken", "most"), [((3,), 0.0), ((2, 3, 5, 7), 0.1)])
+def test_too_many_unusable_records_end_the_run(broken, most):
+    config = ml_collections.ConfigDict(CONFIG.to_dict() | {"max_skipped": most})
+    transform = pipeline.make_stage1_transform(config, 64, 0)
+    message = f"cannot be used.*more than the share of {most} that data.max_skipped allows"
+    with pytest.raises(ValueError, match=message):
+        for position, record in enumerate(broken_source(broken)):
+            transform(position, record)
 
 
 def test_an_empty_source_is_refused():

@@ -164,7 +164,8 @@ def test_stage1_loss_equals_the_literal_one():
     expected, pairs = literal_loss(embeds, ious, f, batch, keys)
     loss, metrics = call(embeds, ious, f, batch, keys)
     assert 0 < len(pairs[0]) < B * Q * K
-    assert metrics["point_pairs"] == len(pairs[0]) and metrics["box_pairs"] == len(pairs[1])
+    assert metrics["pairs_per_point"] == pytest.approx(len(pairs[0]) / (B * Q))
+    assert metrics["pairs_per_box"] == pytest.approx(len(pairs[1]) / (B * R))
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     assert metrics["point_quality"] == pytest.approx(np.mean([p[-1] for p in pairs[0]]), rel=1e-5)
 
@@ -222,7 +223,7 @@ def test_stage1_loss_is_normalised_over_the_whole_batch():
         jnp.concatenate([keys, keys[::-1]]),
     )
     assert float(twice[0]) == pytest.approx(float(loss), rel=1e-5)
-    assert twice[1]["point_pairs"] == 2 * metrics["point_pairs"]
+    assert twice[1]["pairs_per_point"] == pytest.approx(float(metrics["pairs_per_point"]))
 
 
 def test_the_losses_of_the_parts_of_a_batch_add_up_to_that_of_the_whole():
@@ -255,8 +256,9 @@ def test_pairs_are_counted_before_they_are_made():
         batch["mask_valid"] = rng.random((B, N)) < rng.random()
         _, metrics = call(embeds, ious, f, batch, jax.random.split(jax.random.key(1), B))
         weights = losses.pair_weights(jax.tree.map(jnp.asarray, packed(batch)), K)
-        for name in ("point", "box"):
-            expected = np.full(B, 1 / max(1, float(metrics[f"{name}_pairs"])))
+        for name, prompts in (("point", Q), ("box", R)):
+            pairs = round(float(metrics[f"pairs_per_{name}"]) * B * prompts)
+            expected = np.full(B, 1 / max(1, pairs))
             np.testing.assert_allclose(weights[f"{name}_weight"], expected, rtol=1e-6)
 
 
@@ -287,7 +289,7 @@ def test_given_targets_take_the_place_of_matching():
     assert float(loss_with_gradient(*given, CONFIG)[0][0]) == float(loss)
     nothing = (*args[:3], args[3] | {"targets": jnp.full((B, Q, K), -1)}, args[4])
     metrics = loss_with_gradient(*nothing, CONFIG)[0][1]
-    assert metrics["point_pairs"] == 0 and metrics["point_mask"] == 0 < metrics["box_mask"]
+    assert metrics["pairs_per_point"] == 0 and metrics["point_mask"] == 0 < metrics["box_mask"]
 
 
 def test_stage1_loss_without_pairs_or_quality_head():
@@ -300,3 +302,17 @@ def test_stage1_loss_without_pairs_or_quality_head():
     batch["mask_valid"][:] = False
     assert call(embeds, ious, f, batch, keys)[0] == 0
     assert all((g == 0).all() for g in jax.tree.leaves(differentiate(embeds, ious, f, batch, keys)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_points": 0}, "loss.num_points is 0; expected at least 1"),
+        ({"importance": 1.5}, "loss.importance is 1.5 .* expected 0 to 1"),
+        ({"oversample": 0.5}, "loss.oversample 0.5; expected 0 to 1, and at least 1"),
+        ({"match_rule": "best"}, "loss.match_rule is 'best'; expected clean or released"),
+    ],
+)
+def test_wrong_settings_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        losses.Stage1LossConfig(**changes)

@@ -10,7 +10,7 @@ def read(path):
 
 
 def test_metrics_and_timings_go_to_files_of_their_own(tmp_path):
-    writer = MetricWriter(tmp_path, 0)
+    writer = MetricWriter(tmp_path, 0, 0)
     writer.write_metrics(1, {"loss": 2.5})
     writer.write_timings(1, {"step_seconds": 0.5})
     writer.close()
@@ -19,12 +19,21 @@ def test_metrics_and_timings_go_to_files_of_their_own(tmp_path):
     assert any((tmp_path / "tensorboard").iterdir())
 
 
-def test_lines_after_the_restored_step_and_torn_lines_are_dropped(tmp_path):
-    writer = MetricWriter(tmp_path, 0)
+def test_lines_after_the_restored_place_and_torn_lines_are_dropped(tmp_path):
+    writer, sizes = MetricWriter(tmp_path, 0, 0), []
     for step in (1, 2, 3, 4):
         writer.write_metrics(step, {"loss": 0.0})
+        writer.write_timings(step, {"step_seconds": 0.0})
+        sizes.append(writer.size)
+    writer.write_metrics(2, {"val_loss": 0.0})
     writer.close()
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 2, "lo')
-    MetricWriter(tmp_path, 2).close()
-    assert [line["step"] for line in read(tmp_path / "metrics.jsonl")] == [1, 2]
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        with (tmp_path / name).open("a") as file:
+            file.write('{"step": 2, "lo')
+    MetricWriter(tmp_path, 2, sizes[1]).close()
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        assert [line["step"] for line in read(tmp_path / name)] == [1, 2]
+    # The size is that of the whole file, also after going on.
+    writer = MetricWriter(tmp_path, 2, sizes[1])
+    assert writer.size == sizes[1]
+    writer.close()

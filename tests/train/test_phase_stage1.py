@@ -15,7 +15,8 @@ from uniovseg_jax.data.records import encode_record
 from uniovseg_jax.data.shard_writer import ShardWriter
 from uniovseg_jax.losses import stage1 as losses
 from uniovseg_jax.masks import rle_encode
-from uniovseg_jax.train import loop, replay
+from uniovseg_jax.train import loop, replay, sharding
+from uniovseg_jax.train.abstract_step import make_abstract_step
 from uniovseg_jax.train.phase import make_model
 from uniovseg_jax.train.phase_stage1 import make_released_matcher, make_stage1
 from uniovseg_jax.weights.store import load_pretrained
@@ -48,6 +49,9 @@ def records_dir(tmp_path_factory):
     return directory
 
 
+ONE = sharding.make_mesh(1)
+
+
 @pytest.fixture
 def make_records_config(make_config, records_dir):
     def make(**changes):
@@ -77,29 +81,38 @@ def test_a_run_on_records_leaves_masks_and_a_picture(make_records_config, tmp_pa
 
 
 def test_validation_records_are_not_trained_on(make_records_config, tmp_path):
-    phase = make_stage1(make_records_config(), tmp_path)
+    phase = make_stage1(make_records_config(), tmp_path, ONE)
     batches = iter(phase.batches)
     epoch = sum(len(next(batches)["image"]) for _ in range(5))
     assert epoch == COUNT - 24 // 10 - 2  # 22 stay to train on, 20 of them in whole batches.
+
+
+def test_a_compile_check_has_the_batches_of_training(make_records_config, tmp_path):
+    config = make_records_config()
+    batch = next(iter(make_stage1(config, tmp_path, ONE).batches))
+    _, _, expected = make_abstract_step(config, ONE)
+    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+        k: (v.shape, v.dtype) for k, v in expected.items()
+    }
 
 
 def test_wrong_data_are_named(make_records_config, tmp_path, records_dir):
     config = make_records_config()
     config.data.train = ""
     with pytest.raises(ValueError, match="data.train is empty; expected a folder made by"):
-        make_stage1(config, tmp_path)
+        make_stage1(config, tmp_path, ONE)
     config.data.name = "sa1b"
     with pytest.raises(ValueError, match="data.name is 'sa1b'; expected tinyscenes or records"):
-        make_stage1(config, tmp_path)
+        make_stage1(config, tmp_path, ONE)
     config = make_records_config(loss__match_rule="hungarian")
     message = "loss.match_rule is 'hungarian'; expected clean or released"
     with pytest.raises(ValueError, match=message):
-        make_stage1(config, tmp_path)
+        make_stage1(config, tmp_path, ONE)
 
 
 def test_the_released_rule_matches_on_the_host_and_trains(make_records_config, tmp_path):
     config = make_records_config(loss__match_rule="released", total_steps=2, evals__every=2)
-    phase = make_stage1(config, tmp_path / "phase")
+    phase = make_stage1(config, tmp_path / "phase", ONE)
     assert phase.match is not None
     batch = jax.tree.map(jnp.asarray, next(iter(phase.batches)))
     targets = np.asarray(phase.match(phase.variables, batch)["targets"])
@@ -117,7 +130,7 @@ def test_the_released_rule_matches_on_the_host_and_trains(make_records_config, t
 
 def test_a_frozen_trunk_has_no_gradient_of_a_convolution(make_records_config, tmp_path):
     config = make_records_config()
-    phase = make_stage1(config, tmp_path)
+    phase = make_stage1(config, tmp_path, ONE)
     batch = jax.tree.map(jnp.asarray, next(iter(phase.batches)))
 
     def text_of(freeze):
@@ -147,17 +160,29 @@ def test_a_run_that_gives_up_leaves_a_step_to_look_into(make_records_config, tmp
     [bundle] = (tmp_path / "replay").iterdir()
     found = replay.replay(bundle, tmp_path / "again")
     assert found["batch"] == [] and found["gradients"]
-    (tmp_path / "no.npz").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="no.npz is no replay bundle"):
-        replay.replay(tmp_path / "no.npz", tmp_path)
+    for content in (b"nothing", bundle.read_bytes()[:5000]):
+        (tmp_path / "no.npz").write_bytes(content)
+        with pytest.raises(ValueError, match="no.npz is no replay bundle"):
+            replay.replay(tmp_path / "no.npz", tmp_path)
 
 
 def test_released_targets_are_those_of_the_literal_rule(make_records_config, tmp_path):
     config = make_records_config(loss__match_rule="released")
-    phase = make_stage1(config, tmp_path)
+    phase = make_stage1(config, tmp_path, ONE)
     batch = jax.tree.map(jnp.asarray, next(iter(phase.batches)))
     loss_config = losses.Stage1LossConfig(**config.loss)
-    found = make_released_matcher(make_model(config), loss_config)(phase.variables, batch)
+    found = make_released_matcher(make_model(config), loss_config, ONE)(phase.variables, batch)
+    # However variables and batch are spread, and whatever the compiler would like to split.
+    mesh = sharding.make_mesh(4, 4)
+    match = make_released_matcher(make_model(config), loss_config, mesh)
+    spread = sharding.shard_batch(next(iter(phase.batches)), mesh)
+    split = jax.tree.map(
+        lambda x: jax.device_put(
+            x, jax.NamedSharding(mesh, jax.P("fsdp" if x.ndim and x.shape[0] % 4 == 0 else None))
+        ),
+        phase.variables,
+    )
+    np.testing.assert_array_equal(match(split, spread)["targets"], found["targets"])
 
     def decode(model):
         from uniovseg_jax.models.prompt_encoder import points_to_boxes

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uniovseg_jax.train import loop, phase_clip
+from uniovseg_jax.train import loop, phase_clip, sharding
 from uniovseg_jax.train.phases import make_phase
 from uniovseg_jax.weights.store import load_pretrained
 
@@ -13,11 +13,11 @@ from uniovseg_jax.weights.store import load_pretrained
 def test_an_unknown_phase_is_named(make_config, tmp_path):
     config = make_config("clip", phase="stage3")
     with pytest.raises(ValueError, match="phase is 'stage3'; expected one of clip, stage1, stage2"):
-        make_phase(config, tmp_path)
+        make_phase(config, tmp_path, sharding.make_mesh(1))
 
 
 def test_the_tokenizer_of_a_new_clip_knows_its_captions(make_config, tmp_path):
-    phase = make_phase(make_config("clip"), tmp_path)
+    phase = make_phase(make_config("clip"), tmp_path, sharding.make_mesh(1))
     batch = next(iter(phase.batches))
     assert batch["image"].shape == (8, 128, 128, 3) and batch["tokens"].shape == (8, 32)
     assert phase.tokenizer.count("a purple mushroom over grass") <= 9
@@ -34,7 +34,7 @@ def test_rare_tokens_count_more_and_frames_not_at_all():
 
 def test_the_word_head_trains_and_is_not_saved(make_config, tmp_path):
     config = make_config("clip", total_steps=2)
-    phase = make_phase(config, tmp_path / "phase")
+    phase = make_phase(config, tmp_path / "phase", sharding.make_mesh(1))
     assert phase.loss_heads == ("word_head",)
     batch = jax.tree.map(jnp.asarray, next(iter(phase.batches)))
     key = jax.random.key(0)
@@ -45,7 +45,9 @@ def test_the_word_head_trains_and_is_not_saved(make_config, tmp_path):
     loop.train(config, tmp_path)
     assert set(load_pretrained(tmp_path / "model").variables["params"]) == {"clip"}
 
-    without = make_phase(make_config("clip", loss__word_weight=0.0), tmp_path / "phase")
+    without = make_phase(
+        make_config("clip", loss__word_weight=0.0), tmp_path / "phase", sharding.make_mesh(1)
+    )
     assert without.loss_heads == () and set(without.variables["params"]) == {"clip"}
     metrics = without.objective(without.variables, batch, key)[1]
     assert "words" not in metrics
@@ -76,4 +78,4 @@ def test_an_unknown_alignment_loss_is_named(make_config, stage1_dir, pairs_dir, 
         "stage2", init=str(stage1_dir), data__pairs=str(pairs_dir), loss__name="l2"
     )
     with pytest.raises(ValueError, match="loss.name is 'l2'; expected cosine or contrastive"):
-        make_phase(config, tmp_path)
+        make_phase(config, tmp_path, sharding.make_mesh(1))

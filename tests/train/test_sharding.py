@@ -37,7 +37,7 @@ def losses_of(config, phase, num_devices, fsdp=1, accumulate=1, num_steps=10):
 
 
 def check_eight_devices(config, workdir):
-    phase = make_phase(config, workdir)
+    phase = make_phase(config, workdir, sharding.make_mesh(1))
     (one, _), (eight, _) = (losses_of(config, phase, n) for n in (1, 8))
     assert one[0] != one[-1]
     np.testing.assert_allclose(eight, one, rtol=1e-5)
@@ -61,7 +61,7 @@ def stage1(make_config, tmp_path_factory):
     """Configuration and phase, and the losses of 20 steps on one device."""
     # One decoder layer: compiling a step takes most of the time here.
     config = make_config("stage1", batch_size=16, model__decoder_layers=1)
-    phase = make_phase(config, tmp_path_factory.mktemp("stage1_phase"))
+    phase = make_phase(config, tmp_path_factory.mktemp("stage1_phase"), sharding.make_mesh(1))
     losses, _ = losses_of(config, phase, 1, num_steps=20)
     assert losses[0] != losses[-1]
     return config, phase, losses

@@ -6,24 +6,27 @@ so that threads, restarts and the number of devices do not change what is seen.
 
 import contextlib
 import io
+import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain.python as grain
 import ml_collections
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from uniovseg_jax.data import transforms
-from uniovseg_jax.data.crop import Crop
+from uniovseg_jax.data.crop import PADDING, Crop
+from uniovseg_jax.files import one_line
 from uniovseg_jax.image_io import open_image
 
 Record = dict[str, Any]
 Example = dict[str, Any]
 
-# Batches made ahead of time, by as many threads: more would only wait in memory.
-_NUM_THREADS = 2
-_NUM_PREFETCHED = 4
+# Batches that wait ready made, beside those that threads are working on.
+_NUM_WAITING = 2
 
 
 def make_batches(
@@ -32,6 +35,7 @@ def make_batches(
     batch_size: int,
     seed: int,
     share: tuple[int, int] = (0, 1),
+    num_threads: int = 0,
 ) -> grain.IterDataset:
     """Returns an endless dataset of batches; its iterator has `get_state` and `set_state`.
 
@@ -45,10 +49,14 @@ def make_batches(
       seed: Decides the order, another one in every epoch.
       share: Number of this process and of all processes; each reads as many examples of a batch,
         the first process the first ones.
+      num_threads: That make batches ahead of time, each a whole one; 0 for one per core.
 
     Raises:
-      ValueError: If the source is empty, or the batch cannot be shared equally.
+      ValueError: If the source is empty, the batch cannot be shared equally, or the number of
+        threads is negative.
     """
+    if num_threads < 0:
+        raise ValueError(f"loader_threads is {num_threads}; expected 0 or more.")
     if not len(source):
         raise ValueError("The data source is empty; expected at least one example.")
     process, num_processes = share
@@ -59,7 +67,10 @@ def make_batches(
     own = batch_size // num_processes
     dataset = grain.MapDataset.source(_Share(stream, process * own, own, batch_size))
     dataset = dataset.batch(own, drop_remainder=True)
-    options = grain.ReadOptions(num_threads=_NUM_THREADS, prefetch_buffer_size=_NUM_PREFETCHED)
+    num_threads = num_threads or os.cpu_count() or 1
+    options = grain.ReadOptions(
+        num_threads=num_threads, prefetch_buffer_size=num_threads + _NUM_WAITING
+    )
     return dataset.to_iter_dataset(options)
 
 
@@ -117,13 +128,26 @@ def make_stage1_transform(
 
     Args:
       config: `max_instances`, `area_range`, `points_per_side`, `num_boxes`, `scale_range`,
-        `brightness` and `colour_jitter` (see `transforms.draw_colours`).
+        `max_skipped` (see `SkippedRecords`), `colour_jitter` (see `transforms.draw_colours`), and
+        `brightness`, which counts where that is off.
       image_size: Side of the network's input.
       seed: Of augmentation and prompts.
       augment: False leaves image and masks as they are; the prompts are drawn all the same.
     """
+    skips = SkippedRecords(config.max_skipped)
 
     def transform(position: int, record: Record) -> Example:
+        try:
+            example = make_example(position, record)
+        except ValueError as error:
+            skips.count(record["id"], error)
+            # Nothing to learn from, and nothing moves in the order of the stream.
+            empty = Image.new("RGB", (image_size, image_size), (PADDING,) * 3)
+            return make_example(position, {"image": np.asarray(empty), "masks": []})
+        skips.count()
+        return example
+
+    def make_example(position: int, record: Record) -> Example:
         rng = np.random.default_rng((seed, 2, position))
         scale, offset, flip = 1.0, 0.0, False
         if augment:
@@ -161,6 +185,41 @@ def make_stage1_transform(
         }
 
     return transform
+
+
+class SkippedRecords:
+    """Counts records that cannot be used, names them, and ends the run where there are too many.
+
+    Threads may share it.
+    """
+
+    def __init__(self, most: float):
+        """Prepares to count.
+
+        Args:
+          most: Largest share of all records; one in the first few is never too many.
+        """
+        self._most, self._seen, self._skipped = most, 0, 0
+        self._lock = threading.Lock()
+
+    def count(self, name: str = "", error: ValueError | None = None) -> None:
+        """Counts a record; one that cannot be used comes with its name and the reason.
+
+        Raises:
+          ValueError: If this is one too many.
+        """
+        with self._lock:
+            self._seen += 1
+            if error is None:
+                return
+            self._skipped += 1
+            complaint = f"Record {name} cannot be used: {one_line(error)}"
+            if self._skipped > max(1.0, self._most * self._seen) or not self._most:
+                raise ValueError(
+                    f"{complaint} That makes {self._skipped} of {self._seen}, more than the share "
+                    f"of {self._most} that data.max_skipped allows."
+                ) from error
+        logging.warning("%s It is skipped.", complaint)
 
 
 @contextlib.contextmanager

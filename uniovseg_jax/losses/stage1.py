@@ -46,7 +46,18 @@ class Stage1LossConfig:
     match_rule: str = "clean"
 
     def __post_init__(self) -> None:
-        """Checks the rule's name."""
+        """Checks the rule's name and the numbers of points.
+
+        Raises:
+          ValueError: If one is not among what is expected.
+        """
+        if self.num_points < 1:
+            raise ValueError(f"loss.num_points is {self.num_points}; expected at least 1.")
+        if not 0 <= self.importance <= 1 <= self.oversample:
+            raise ValueError(
+                f"loss.importance is {self.importance} and loss.oversample {self.oversample}; "
+                "expected 0 to 1, and at least 1."
+            )
         if self.match_rule not in ("clean", "released"):
             raise ValueError(f"loss.match_rule is {self.match_rule!r}; expected clean or released.")
 
@@ -155,12 +166,14 @@ def pair_weights(batch: dict[str, Array], masks_per_point: int) -> dict[str, Flo
       masks_per_point: Masks that a point predicts.
 
     Returns:
-      "point_weight" and "box_weight", the same number for every image.
+      "point_weight" and "box_weight", and "image_weight", 1 / images: the same numbers for every
+      image.
     """
     inside = _memberships(batch)
     of_points = jnp.sum(jnp.minimum(jnp.sum(inside, axis=2), masks_per_point))
     counts = {"point_weight": of_points, "box_weight": jnp.sum(_box_valid(batch))}
     b = len(inside)
+    counts["image_weight"] = jnp.asarray(b)
     return {name: jnp.full(b, 1 / jnp.maximum(count, 1)) for name, count in counts.items()}
 
 
@@ -204,16 +217,15 @@ def stage1_loss(
       f: The decoder's features at stride 4, of which mask logits are products.
       batch: "mask_bits" (b, n, s, s / 8) uint8, see `unpack_masks`, "mask_valid" (b, n) bool,
         "points" (b, q, 2) pixels, "box_index" (b, r) int32 into the masks, "box_valid" (b, r)
-        bool, "point_weight" and "box_weight" (b,), what one pair of the image counts: 1 / pairs
-        of the whole batch.
+        bool, "point_weight", "box_weight" and "image_weight" (b,), see `pair_weights`.
         With "targets" (b, q, k) int32, -1 for none, nothing is matched here.
       keys: One random key per image, so that the points do not depend on the batch around it.
       config: Sampling and weights.
 
     Returns:
       The loss (sum over layers) and its terms: "point_mask", "point_dice", "point_iou",
-      "point_pairs", "point_quality" (mean dice of the matches on the last layer), "point_layer_i"
-      (the loss of layer i), the same for "box".
+      "pairs_per_point", "point_quality" (mean dice of the matches on the last layer),
+      "point_layer_i" (the loss of layer i), the same for "box".
     """
     masks = unpack_masks(batch["mask_bits"])
     b, q, k, _ = point_output.mask_embeds[-1].shape
@@ -269,7 +281,8 @@ def stage1_loss(
     sums = jax.lax.map(lambda args: layer(f, *args), (embeds, ious, jnp.arange(len(embeds))))
     weights = jnp.array([config.mask_weight, config.dice_weight, config.iou_weight])
     loss, metrics = jnp.zeros(()), {}
-    for i, (name, of_pass) in enumerate((("point", valid[:, : q * k]), ("box", valid[:, q * k :]))):
+    of_passes = (("point", valid[:, : q * k], q), ("box", valid[:, q * k :], len(valid[0]) - q * k))
+    for i, (name, of_pass, num_prompts) in enumerate(of_passes):
         # Layers x terms.
         means = sums[i] @ batch[f"{name}_weight"]
         of_layers = means[:, :3] @ weights
@@ -280,7 +293,7 @@ def stage1_loss(
             f"{name}_dice": dice,
             f"{name}_iou": iou,
             f"{name}_quality": means[-1, 3],
-            f"{name}_pairs": jnp.sum(of_pass).astype(jnp.float32),
+            f"pairs_per_{name}": jnp.sum(of_pass, axis=1) @ batch["image_weight"] / num_prompts,
         }
         metrics |= {f"{name}_layer_{number}": x for number, x in enumerate(of_layers)}
     return loss, metrics

@@ -1,6 +1,5 @@
 """A training step compiled from shapes alone, before any weight or picture exists."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +12,10 @@ from uniovseg_jax import flops
 from uniovseg_jax.losses.stage1 import Stage1LossConfig
 from uniovseg_jax.models.adapter import source_names, source_widths
 from uniovseg_jax.models.presets import UniOVSegConfig, config_from_dict
-from uniovseg_jax.models.uniovseg import Part, UniOVSeg, abstract_variables
+from uniovseg_jax.models.uniovseg import Part, abstract_variables
 from uniovseg_jax.train import objectives, sharding, steps
 from uniovseg_jax.train import optimizer as optimizer_lib
+from uniovseg_jax.train.phase import make_model
 from uniovseg_jax.train.state import TrainState, create_state, split_variables
 
 Shapes = dict[str, Any]
@@ -64,16 +64,13 @@ def make_abstract_step(
     Raises:
       ValueError: If the phase is another one.
     """
-    model_config = config_from_dict(config.model.to_dict())
-    model = UniOVSeg(model_config, jnp.dtype(config.dtype), config.recompute)
+    model = make_model(config)
+    model_config = model.config
     parts: tuple[Part, ...]
     if config.phase == "stage1":
         parts = ("clip", "masks")
         batch = _stage1_batch(config, model_config)
-        loss_config = Stage1LossConfig(**config.loss)
-        if not model_config.quality_head:
-            loss_config = dataclasses.replace(loss_config, iou_weight=0.0)
-        objective = objectives.make_stage1_loss(model, loss_config)
+        objective = objectives.make_stage1_loss(model, Stage1LossConfig(**config.loss))
     elif config.phase == "stage2":
         parts = ("clip", "masks", "adapter")
         batch = _stage2_batch(config, model_config)

@@ -97,12 +97,16 @@ class Checkpointer:
         """
         complaints = []
         for step in sorted(self._manager.all_steps(), reverse=True):
+            restored, complaint = None, "another process cannot read it."
             try:
-                return self._restore_step(step, state)
+                restored = self._restore_step(step, state)
             except _DamagedError as error:
-                complaints.append(f"{self._directory / str(step)} is damaged: {error}")
-                logging.warning("%s It is left out.", complaints[-1])
-                self._set_aside(step)
+                complaint = str(error)
+            if not sharding.is_true_anywhere(restored is None):
+                return restored
+            complaints.append(f"{self._directory / str(step)} is damaged: {complaint}")
+            logging.warning("%s It is left out.", complaints[-1])
+            self._set_aside(step)
         if complaints:
             raise ValueError(
                 f"No checkpoint is left to go on from. {' '.join(complaints)} They lie in "
@@ -121,6 +125,8 @@ class Checkpointer:
                 step, args=ocp.args.Composite(notes=ocp.args.JsonRestore())
             )["notes"]
             text, sha256 = notes["text"], notes["sha256"]
+        except PermissionError:
+            raise
         except Exception as error:  # Orbax raises many kinds for missing and broken files.
             raise _DamagedError(_reason(error)) from error
         if _digest(text.encode()) != sha256:
@@ -138,6 +144,8 @@ class Checkpointer:
             tree = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             )["state"]
+        except (PermissionError, jax.errors.JaxRuntimeError):
+            raise  # Nothing is wrong with the files: a device may be out of memory.
         except Exception as error:
             raise _DamagedError(_reason(error)) from error
         found = _describe(tree)

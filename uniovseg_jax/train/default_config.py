@@ -36,6 +36,7 @@ def default_config(phase: str, preset: str, seed: int) -> ml_collections.ConfigD
     # Pairs of a regular expression over parameter paths and split or replicate; the first counts.
     config.sharding_rules = ((".*", "split"),)
     config.accumulate = 1  # Parts of a batch, one after the other.
+    config.loader_threads = 0  # That make batches ahead of time; 0 for one per core.
     config.max_skipped_in_row = 10  # More steps that are not finite end the run.
     config.model = ml_collections.ConfigDict(config_to_dict(get_preset(preset)))
     config.optimizer = ml_collections.ConfigDict(
@@ -56,7 +57,8 @@ def default_config(phase: str, preset: str, seed: int) -> ml_collections.ConfigD
     # What happens every so many steps; 0 stands for the end of the run alone.
     config.checkpoint = ml_collections.ConfigDict({"every": 500, "keep": 2})
     config.log = ml_collections.ConfigDict({"every": 20, "pictures_every": 0})
-    # `select` names the metric by which the best parameters are kept; empty: the last ones.
+    # `select` names the metric whose largest value decides which parameters are kept; empty: the
+    # last ones.
     # With `patience`, training ends after that many evaluations without a better one.
     config.evals = ml_collections.ConfigDict(
         {"every": 500, "num_examples": 1000, "select": "", "patience": 0}

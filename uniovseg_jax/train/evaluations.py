@@ -1,13 +1,16 @@
 """What a phase measures on its own validation split."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float
 
+from uniovseg_jax.train import sharding
 from uniovseg_jax.train.objectives import Batch, Objective
+from uniovseg_jax.train.steps import add_up
 
 
 def retrieval_recall(
@@ -37,9 +40,12 @@ def retrieval_recall(
 
 def mean_metrics(
     objective: Objective,
-    batches: Iterable[Batch],
+    batches: Sequence[Batch],
     prefix: str,
+    mesh: Mesh,
     match: Callable[[Any, Batch], Batch] | None = None,
+    accumulate: int = 1,
+    whole: bool = False,
 ) -> Callable[[Any], dict[str, float]]:
     """Returns an evaluation that averages the loss and its metrics over fixed batches.
 
@@ -47,24 +53,36 @@ def mean_metrics(
 
     Args:
       objective: The loss.
-      batches: Numpy arrays.
+      batches: Numpy arrays, of each batch this process's share.
       prefix: Of the names of the metrics.
+      mesh: Over which batches are split, as in training.
       match: As `phase.Phase` has it.
+      accumulate: Parts into which a batch is split, as in training.
+      whole: Every process holds all of each batch, and every device computes all of it; for small
+        batches of any size.
     """
-    batches = list(batches)
+    objective = sharding.gather_first(objective, mesh)
 
-    @jax.jit
     def measure(variables: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
-        loss, metrics = objective(variables, batch, key)
-        return metrics | {"loss": loss}
+        def measure_part(part: Batch, keys: jax.Array) -> dict[str, jax.Array]:
+            loss, metrics = objective.compute_loss(variables, part, keys)
+            return metrics | {"loss": loss}
+
+        parts = objective.split_keys(batch, key)
+        return measure_part(*parts) if accumulate == 1 else add_up(measure_part, parts, accumulate)
+
+    compiled = jax.jit(measure, out_shardings=sharding.replicated(mesh))
+
+    place = sharding.replicate if whole else sharding.shard_batch
 
     def evaluate(variables: Any) -> dict[str, float]:
         keys = jax.random.split(jax.random.key(0), len(batches))
         # Read at once, which also keeps a single program in flight.
         rows = []
         for batch, key in zip(batches, keys, strict=True):
-            matched = match(variables, batch) if match else batch
-            rows.append(jax.device_get(measure(variables, matched, key)))
+            placed = place(batch, mesh)
+            matched = match(variables, placed) if match else placed
+            rows.append(sharding.to_host(compiled(variables, matched, key)))
         # The losses of single layers are for watching a run, not for its result.
         names = [name for name in rows[0] if "_layer_" not in name]
         return {f"{prefix}{name}": float(np.mean([row[name] for row in rows])) for name in names}

@@ -1,7 +1,6 @@
 """The training loop, the same for all phases."""
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import sys
@@ -25,6 +24,18 @@ from uniovseg_jax.train.phases import make_phase
 from uniovseg_jax.train.replay import write_bundle
 from uniovseg_jax.train.state import TrainState, create_state, merge_variables, split_variables
 from uniovseg_jax.weights.store import params_sha256, save_pretrained
+
+# Fields that may change between two starts: what a run computes does not depend on them.
+_INDIFFERENT = (
+    "num_devices",
+    "fsdp",
+    "sharding_rules",
+    "accumulate",
+    "loader_threads",
+    "log",
+    "checkpoint",
+    "data.verify",
+)
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -55,8 +66,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dic
     sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
     workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        if jax.process_index() == 0:
-            stack.enter_context(RunLock(workdir))
+        lock = sharding.in_first_process(lambda: RunLock(workdir))
+        if lock:
+            stack.enter_context(lock)
         interruption = stack.enter_context(Interruption())
         with interruption.nothing_to_save():
             run = stack.enter_context(contextlib.closing(_Run(config, workdir, mesh)))
@@ -65,7 +77,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dic
             try:
                 if run.is_evaluation_due():
                     with interruption.interruptible():
-                        run.evaluate()
+                        metrics = run.evaluate()
+                    run.keep_evaluation(metrics)
                 if run.is_picture_due():
                     with interruption.interruptible():
                         run.draw()
@@ -93,10 +106,9 @@ class _Run:
     ):
         self._config, self._workdir, self._mesh = config, workdir, mesh
         self._is_writing = jax.process_index() == 0
-        if self._is_writing:
-            _keep_config(config, workdir)
+        sharding.in_first_process(lambda: _keep_config(config, workdir))
         # What differs between the phases: data, model and weights, loss, evaluation.
-        self._phase: Phase = make_phase(config, workdir)
+        self._phase: Phase = make_phase(config, workdir, mesh)
 
         variables = self._phase.variables
         schedule = optimizer_lib.make_schedule(config.optimizer, config.total_steps)
@@ -110,10 +122,11 @@ class _Run:
 
         self._batches = iter(self._phase.batches)
         self._checkpointer = Checkpointer(workdir, frozen, config.checkpoint.keep)
-        # `evaluated`: the last step whose evaluation is done.
+        # `evaluated`: the last step whose evaluation is done; `log_size`: bytes of metrics so far.
         self._progress: dict[str, Any] = {
             "evaluated": 0,
             "selected": {"value": None, "stale": 0},
+            "log_size": 0,
         }
         if restored := self._checkpointer.restore(self._state):
             self._state, data_state, self._progress = restored
@@ -131,7 +144,9 @@ class _Run:
             mesh,
             shardings,
         )
-        self._writer = MetricWriter(workdir, self.step) if self._is_writing else None
+        self._writer = None
+        if self._is_writing:
+            self._writer = MetricWriter(workdir, self.step, self._progress["log_size"])
         self._clock = Clock(config.batch_size)
         self._bar = tqdm.tqdm(
             total=config.total_steps,
@@ -166,7 +181,7 @@ class _Run:
             self._bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.1f}/s", refresh=False)
         self._bar.update()
         if skipped > config.max_skipped_in_row:
-            self._give_up(batch, float(metrics["loss"]), skipped)
+            self._give_up(placed, float(metrics["loss"]), skipped)
 
     def is_evaluation_due(self) -> bool:
         """Tells whether this step has an evaluation that is not done."""
@@ -174,13 +189,27 @@ class _Run:
         is_due = is_last or _is_multiple(self.step, self._config.evals.every)
         return is_due and self.step > self._progress["evaluated"]
 
-    def evaluate(self) -> None:
-        """Evaluates, and saves the model unless an earlier one was better."""
+    def evaluate(self) -> dict[str, float]:
+        """Returns the metrics of this step.
+
+        Raises:
+          ValueError: If the one to select by is not among them.
+        """
         with self._clock.time("evaluation"):
-            variables = self._variables()
-            metrics = self._phase.evaluate(variables)
+            metrics = self._phase.evaluate(self._placed_variables())
+        select = self._config.evals.select
+        if select and select not in metrics:
+            raise ValueError(
+                f"evals.select is {select!r}; expected one of {', '.join(sorted(metrics))}, "
+                "of which the largest is kept."
+            )
+        return metrics
+
+    def keep_evaluation(self, metrics: dict[str, float]) -> None:
+        """Writes the metrics, and saves the model unless an earlier one was better."""
         if self._writer:
             self._writer.write_metrics(self.step, metrics)
+        variables = self._variables()
         selected = self._progress["selected"]
         select = self._config.evals.select
         value, best = metrics[select] if select else None, selected["value"]
@@ -196,7 +225,7 @@ class _Run:
             }
             if self._is_writing:
                 self._save_model(variables, metrics)
-        self._progress = {"evaluated": self.step, "selected": selected}
+        self._progress |= {"evaluated": self.step, "selected": selected}
 
     def is_picture_due(self) -> bool:
         """Tells whether this step is one of those that leave a picture."""
@@ -220,6 +249,8 @@ class _Run:
 
     def save(self) -> None:
         """Writes a checkpoint of this step, unless there is one."""
+        if self._writer:
+            self._progress["log_size"] = self._writer.size
         with self._clock.time("checkpoint"):
             self._checkpointer.save(self._state, self._batches.get_state(), self._progress)
 
@@ -251,11 +282,13 @@ class _Run:
         self._checkpointer.close()
 
     def _variables(self) -> Any:
+        """Returns the variables of the model as one process can read them."""
+        variables = self._placed_variables()
+        return sharding.to_host(variables) if jax.process_count() > 1 else variables
+
+    def _placed_variables(self) -> Any:
         """Returns the variables of the model, of its average where there is one."""
-        params, frozen = self._state.saved_params, self._state.frozen
-        if jax.process_count() > 1:
-            params, frozen = sharding.to_host((params, frozen))
-        variables = merge_variables(params, frozen)
+        variables = merge_variables(self._state.saved_params, self._state.frozen)
         for name in self._phase.loss_heads:
             del variables["params"][name]
         return variables
@@ -276,14 +309,11 @@ class _Run:
         )
 
     def _give_up(self, batch: Any, loss: float, skipped: int) -> None:
-        where = ""
-        if jax.process_count() == 1:
-            host = dataclasses.replace(self._state, params=sharding.to_host(self._state.params))
-            path = write_bundle(self._workdir, self._config, host, batch)
-            where = f" python scripts/replay.py --bundle={path} looks into the last of them."
+        path = write_bundle(self._workdir, self._config, self._state, batch)
+        where = f" python scripts/replay.py --bundle={path} looks into the last of them."
         raise FloatingPointError(
             f"The loss is {loss} at step {self.step} of {self._workdir}: it or a gradient was not "
-            f"finite in {skipped} steps in a row.{where}"
+            f"finite in {skipped} steps in a row.{where if path else ''}"
         )
 
 
@@ -307,7 +337,12 @@ def _keep_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
-def _decisive(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the entries that decide what a run computes, whatever it runs on."""
-    hardware = ("num_devices", "fsdp", "sharding_rules", "accumulate")
-    return {k: v for k, v in config.items() if k not in ("log", "checkpoint", *hardware)}
+def _decisive(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the fields, by their full names, that decide what a run computes."""
+    found = {}
+    for key, value in config.items():
+        name = prefix + key
+        if name in _INDIFFERENT:
+            continue
+        found |= _decisive(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found

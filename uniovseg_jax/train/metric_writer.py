@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import UInt8
+
+from uniovseg_jax.files import write_whole
 
 METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
@@ -19,19 +22,35 @@ class MetricWriter:
     file of their own.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int):
-        """Opens the files of a run that stands at `step`; later lines are dropped as undone."""
+    def __init__(self, workdir: pathlib.Path, step: int, size: int):
+        """Opens the files of a run that goes on; what came later is dropped as undone.
+
+        Args:
+          workdir: Of the run.
+          step: Where it stands.
+          size: `size` of the metrics when it stood there, 0 for a new run. Steps would not do: an
+            evaluation of that very step may be done or still to come.
+        """
         # Here and not above: tensorboardX imports torch where that is installed.
         from tensorboardX import SummaryWriter
 
         workdir.mkdir(parents=True, exist_ok=True)
         self._files = {}
-        for name in (METRICS_FILE, TIMINGS_FILE):
-            path = workdir / name
-            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            path.write_text("".join(line for line in lines if _step_of(line) <= step))
-            self._files[name] = path.open("a")
+        metrics, timings = workdir / METRICS_FILE, workdir / TIMINGS_FILE
+        if metrics.exists():
+            os.truncate(metrics, min(size, metrics.stat().st_size))
+        if timings.exists():
+            lines = timings.read_text().splitlines(keepends=True)
+            kept = "".join(line for line in lines if _step_of(line) <= step)
+            write_whole(timings, lambda temporary: temporary.write_text(kept))
+        for path in (metrics, timings):
+            self._files[path.name] = path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    @property
+    def size(self) -> int:
+        """Bytes of metrics written so far."""
+        return self._files[METRICS_FILE].tell()
 
     def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes one line of metrics and the same numbers to TensorBoard."""

@@ -106,7 +106,12 @@ def augmented_image(batch: Batch) -> Array:
 
 
 def make_stage1_loss(model: UniOVSeg, config: stage1.Stage1LossConfig) -> Objective:
-    """Returns the loss of one pass with points and one with boxes over the same images."""
+    """Returns the loss of one pass with points and one with boxes over the same images.
+
+    A model without a quality head has no loss of quality, whatever `config` says.
+    """
+    if not model.config.quality_head:
+        config = dataclasses.replace(config, iou_weight=0.0)
 
     def decode(model: UniOVSeg, batch: Batch) -> tuple[Any, Any, Array]:
         features = model.encode_image(augmented_image(batch))

@@ -73,7 +73,9 @@ def prepare_tinyscenes(config: ml_collections.ConfigDict, workdir: pathlib.Path,
     return tinyscenes.prepare(directory, config.data.seed, (part,), sizes[config.data.sizes])
 
 
-def make_batches(source: Any, transform: Any, config: ml_collections.ConfigDict) -> Any:
-    """Returns this process's share of the training batches."""
+def make_batches(source: Any, transform: Any, config: ml_collections.ConfigDict, seed: int) -> Any:
+    """Returns this process's share of endless batches, in the order that the seed says."""
     share = (jax.process_index(), jax.process_count())
-    return pipeline.make_batches(source, transform, config.batch_size, config.seed, share)
+    return pipeline.make_batches(
+        source, transform, config.batch_size, seed, share, config.loader_threads
+    )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from uniovseg_jax.data import pipeline
@@ -16,7 +17,7 @@ from uniovseg_jax.models.presets import UniOVSegConfig
 from uniovseg_jax.models.tokenizer import Tokenizer, train_tokenizer
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.text_encoder import TEMPLATES
-from uniovseg_jax.train import evaluations, objectives
+from uniovseg_jax.train import evaluations, objectives, sharding
 from uniovseg_jax.train.initialise import initial_variables
 from uniovseg_jax.train.phase import Phase, make_batches, make_model, prepare_tinyscenes
 
@@ -24,7 +25,7 @@ from uniovseg_jax.train.phase import Phase, make_batches, make_model, prepare_ti
 _SAMPLED_CAPTIONS = 4000
 
 
-def make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phase:
+def make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Phase:
     """Trains both towers on object-centric pictures with raw captions, contrast and words."""
     model = make_model(config)
     model_config = model.config
@@ -52,9 +53,9 @@ def make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phase
         tokenizer=tokenizer,
         parts=("clip",),
         variables=variables,
-        batches=make_batches(train, transform, config),
+        batches=make_batches(train, transform, config, config.seed),
         objective=objectives.make_clip_loss(model, config.loss.mosaic_share, word_weight, rarity),
-        evaluate=_make_retrieval(model, tokenizer, val, config),
+        evaluate=_make_retrieval(model, tokenizer, val, config, mesh),
         loss_heads=loss_heads,
     )
 
@@ -81,7 +82,11 @@ def _token_rarity(tokens: Int[np.ndarray, "n t"], vocab_size: int) -> Float[Arra
 
 
 def _make_retrieval(
-    model: UniOVSeg, tokenizer: Tokenizer, source: Any, config: ml_collections.ConfigDict
+    model: UniOVSeg,
+    tokenizer: Tokenizer,
+    source: Any,
+    config: ml_collections.ConfigDict,
+    mesh: Mesh,
 ) -> Callable[[Any], dict[str, float]]:
     """Returns the evaluation of image-to-text retrieval on a split of `web`."""
     count = min(len(source), config.evals.num_examples)
@@ -89,13 +94,16 @@ def _make_retrieval(
     images = np.stack([np.asarray(record["image"]) for record in records])
     captions = [record["caption"] for record in records]
     tokens = tokenizer(captions)
-    encode = jax.jit(lambda variables, *batch: model.apply(variables, *batch, method=_encode_pairs))
+    encode = jax.jit(
+        lambda variables, *batch: model.apply(variables, *batch, method=_encode_pairs),
+        out_shardings=sharding.replicated(mesh),
+    )
 
     def evaluate(variables: Any) -> dict[str, float]:
         features = []
         for start in range(0, count, config.batch_size):
             rows = slice(start, start + config.batch_size)
-            features.append(jax.device_get(encode(variables, images[rows], tokens[rows])))
+            features.append(sharding.to_host(encode(variables, images[rows], tokens[rows])))
         image_features, text_features = (
             np.concatenate(part) for part in zip(*features, strict=True)
         )

@@ -1,6 +1,5 @@
 """Phase `stage1`: promptable masks from image-mask data."""
 
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -9,11 +8,13 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from uniovseg_jax.data import pipeline
 from uniovseg_jax.data.mask_records import MaskRecords, open_mask_records
 from uniovseg_jax.data.tfds import tinyscenes
+from uniovseg_jax.data.tfds_masks import TfdsMasks
 from uniovseg_jax.losses import stage1 as losses
 from uniovseg_jax.matching import match_many_to_many_released
 from uniovseg_jax.models.prompt_encoder import points_to_boxes
@@ -24,7 +25,7 @@ from uniovseg_jax.train.mask_pictures import make_mask_picture
 from uniovseg_jax.train.phase import Phase, make_batches, make_model, prepare_tinyscenes
 
 
-def make_stage1(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phase:
+def make_stage1(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Phase:
     """Returns the phase; the parts of the model that it trains are those that `freeze` leaves."""
     model = make_model(config)
     parts = ("clip", "masks")
@@ -32,19 +33,17 @@ def make_stage1(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Pha
         model.config, parts, config.init, config.seed, trained="masks"
     )
     loss_config = losses.Stage1LossConfig(**config.loss)
-    if not model.config.quality_head:
-        loss_config = dataclasses.replace(loss_config, iou_weight=0.0)
     objective = objectives.make_stage1_loss(model, loss_config)
     match = None
     if loss_config.match_rule == "released":
-        match = make_released_matcher(model, loss_config)
+        match = make_released_matcher(model, loss_config, mesh)
 
     train, val = _open_sources(config, workdir)
     size = model.config.image_size
     transform = pipeline.make_stage1_transform(config.data, size, config.seed)
     still = pipeline.make_stage1_transform(config.data, size, seed=0, augment=False)
     # The same few batches at every evaluation.
-    held_out = iter(pipeline.make_batches(val, still, config.batch_size, seed=0))
+    held_out = iter(make_batches(val, still, config, seed=0))
     num_batches = max(1, min(len(val), config.evals.num_examples) // config.batch_size)
     val_batches = [next(held_out) for _ in range(num_batches)]
     return Phase(
@@ -52,9 +51,11 @@ def make_stage1(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Pha
         tokenizer=tokenizer,
         parts=parts,
         variables=variables,
-        batches=make_batches(train, transform, config),
+        batches=make_batches(train, transform, config, config.seed),
         objective=objective,
-        evaluate=evaluations.mean_metrics(objective, val_batches, prefix="val_", match=match),
+        evaluate=evaluations.mean_metrics(
+            objective, val_batches, "val_", mesh, match, config.accumulate
+        ),
         match=match,
         draw=make_mask_picture(model, val_batches[0]),
     )
@@ -71,17 +72,22 @@ def _open_sources(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> t
         raise ValueError(f"data.name is {data.name!r}; expected tinyscenes or records.")
     if not data.train:
         raise ValueError("data.train is empty; expected a folder made by scripts/prepare_data.py.")
-    train = open_mask_records(data.train)
-    if data.verify and isinstance(train, MaskRecords):
-        train.verify(jax.process_index(), jax.process_count())
+    train = _open_records(data.train, data.verify)
     if data.val:
-        return train, open_mask_records(data.val)
+        return train, _open_records(data.val, data.verify)
     # A few records that chance sets aside, the same ones whenever the run goes on.
     order = np.random.default_rng(config.seed).permutation(len(train))
     num_val = max(1, min(config.evals.num_examples, len(train) // 10))
     if len(train) < 2:
         raise ValueError(f"{data.train} holds {len(train)} records; expected at least 2.")
     return _Subset(train, np.sort(order[num_val:])), _Subset(train, np.sort(order[:num_val]))
+
+
+def _open_records(folder: str, verify: bool) -> MaskRecords | TfdsMasks:
+    records = open_mask_records(folder)
+    if verify:
+        records.verify(jax.process_index(), jax.process_count())
+    return records
 
 
 class _Subset:
@@ -98,7 +104,7 @@ class _Subset:
 
 
 def make_released_matcher(
-    model: UniOVSeg, config: losses.Stage1LossConfig
+    model: UniOVSeg, config: losses.Stage1LossConfig, mesh: Mesh
 ) -> Callable[[Any, dict[str, Any]], dict[str, Any]]:
     """Returns `(variables, batch) -> batch` with "targets", by the released rule, on the host.
 
@@ -114,7 +120,7 @@ def make_released_matcher(
             output = model.decode_masks(features, memory, boxes, "point")
             return output.mask_embeds[-1], memory.pixel_embeds
 
-        outputs: Any = model.apply(variables, method=decode)
+        outputs: Any = model.apply(sharding.gathered(variables, mesh), method=decode)
         mask_embeds, f = outputs
         masks = losses.unpack_masks(batch["mask_bits"])
 
@@ -126,7 +132,7 @@ def make_released_matcher(
         )
         return jax.vmap(of_image)(mask_embeds, f, masks), member
 
-    compiled = jax.jit(costs_of)
+    compiled = jax.jit(costs_of, out_shardings=sharding.split_by_example(mesh))
 
     def match(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
         costs, member = compiled(variables, batch)

@@ -5,6 +5,7 @@ import pathlib
 import jax
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 
 from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.train import evaluations, objectives
@@ -13,7 +14,7 @@ from uniovseg_jax.train.phase import Phase, make_batches, make_model, prepare_ti
 from uniovseg_jax.weights.store import Pretrained
 
 
-def make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Phase:
+def make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Phase:
     """The adapter, from pairs of pooled regions and entities; everything else is frozen."""
     from uniovseg_jax.alignment import build, regions, store
 
@@ -56,11 +57,14 @@ def make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Pha
             rows[num_val:],
             lambda _, row: jax.tree.map(lambda column: column[row], table),
             config,
+            config.seed,
         ),
         objective=objective,
         evaluate=evaluations.mean_metrics(
             objective,
             [jax.tree.map(lambda column: column[rows[:num_val]], table)],
-            prefix="val_",
+            "val_",
+            mesh,
+            whole=True,
         ),
     )

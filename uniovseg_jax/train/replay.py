@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import zipfile
 from typing import Any
 
 import jax
@@ -11,29 +12,33 @@ import numpy as np
 from flax import traverse_util
 
 from uniovseg_jax.files import write_whole
-from uniovseg_jax.train import phases
+from uniovseg_jax.train import phases, sharding
 from uniovseg_jax.train.state import TrainState, merge_variables, split_variables
 
 
 def write_bundle(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, state: TrainState, batch: Any
-) -> pathlib.Path:
+) -> pathlib.Path | None:
     """Keeps what the last step computed from: `<workdir>/replay/step_<n>.npz`.
 
     Args:
       workdir: Of the run.
       config: Of the run.
       state: After that step, whose parameters it left as they were.
-      batch: What it saw, as numpy arrays.
+      batch: What it saw, on the devices.
 
     Returns:
-      The file: arrays under `params/` and `batch/`, the step's key, and the configuration.
+      The file, which the first process writes: arrays under `params/` and `batch/`, the step's key,
+      and the configuration. None in the others.
     """
+    trees = {"params": sharding.to_host(state.params), "batch": sharding.to_host(batch)}
+    if jax.process_index() > 0:
+        return None
     step = int(state.step)
     arrays = {"config": np.array(config.to_json_best_effort()), "step": np.array(step)}
     key = jax.random.fold_in(state.rng, step - 1)
     arrays["key"] = np.asarray(jax.random.key_data(key))
-    for name, tree in (("params", state.params), ("batch", batch)):
+    for name, tree in trees.items():
         flat = traverse_util.flatten_dict(tree, sep="/")
         arrays |= {f"{name}/{path}": np.asarray(leaf) for path, leaf in flat.items()}
     path = workdir / "replay" / f"step_{step:06d}.npz"
@@ -64,10 +69,12 @@ def replay(bundle: pathlib.Path, workdir: pathlib.Path) -> dict[str, Any]:
             arrays = {name: file[name] for name in file.files}
         config = ml_collections.ConfigDict(json.loads(str(arrays["config"])))
         key = jax.random.wrap_key_data(arrays["key"])
-    except (KeyError, ValueError, OSError, EOFError) as error:
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{bundle} is no replay bundle of a training run.") from error
     params, batch = (_subtree(arrays, name) for name in ("params", "batch"))
-    phase = phases.make_phase(config, workdir)
+    if "verify" in config.data:
+        config.data.verify = False  # The step's own data lie in the bundle.
+    phase = phases.make_phase(config, workdir, sharding.make_mesh(1))
     _, frozen = split_variables(phase.variables, config.freeze)
 
     def loss_of(params: Any) -> Any:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from uniovseg_jax.train.state import TrainState, check_patterns
 _DATA, _FSDP = "data", "fsdp"
 # Pairs of a regular expression over parameter paths and `split` or `replicate`; the first counts.
 Rules = Sequence[tuple[str, str]]
+_T = TypeVar("_T")
+_MAX_MESSAGE = 2000  # Bytes.
 # Splitting smaller parameters saves nothing and costs a message each.
 _MIN_SPLIT_SIZE = 4096
 
@@ -37,16 +39,23 @@ def make_mesh(num_devices: int = 0, fsdp: int = 1, devices: Sequence[Any] | None
     devices = jax.devices() if devices is None else devices
     if not 0 <= num_devices <= len(devices):
         raise ValueError(f"num_devices is {num_devices}, but there are {len(devices)} devices.")
+    if num_devices and jax.process_count() > 1:
+        raise ValueError(
+            f"num_devices is {num_devices}, but all devices of several processes take part; "
+            "expected 0."
+        )
     devices = devices[: num_devices or len(devices)]
     fsdp = fsdp or len(devices)
     if fsdp < 1 or len(devices) % fsdp:
         raise ValueError(f"fsdp is {fsdp}; expected a divisor of the {len(devices)} devices.")
+    # In the order of the processes, which `jax.make_mesh` does not keep on every topology: then the
+    # rows of a batch are those that one process would have made.
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     # Automatic axes: the compiler places the collectives, as with pjit.
-    return jax.make_mesh(
-        (len(devices) // fsdp, fsdp),
+    return Mesh(
+        np.array(devices).reshape(-1, fsdp),
         (_DATA, _FSDP),
         axis_types=(AxisType.Auto, AxisType.Auto),
-        devices=devices,
     )
 
 
@@ -144,6 +153,11 @@ def shard_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
     )
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Copies arrays, the same ones in every process, to every device."""
+    return jax.tree.map(lambda leaf: _place(leaf, replicated(mesh)), tree)
+
+
 def local_rows(array: jax.Array) -> np.ndarray:
     """Returns what this process holds of an array that is split along its first axis."""
     rows = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
@@ -169,10 +183,44 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(gather, tree)
 
 
+def is_true_anywhere(value: bool) -> bool:
+    """Tells every process whether one of them says so."""
+    if jax.process_count() == 1:
+        return value
+    return bool(np.any(multihost_utils.process_allgather(np.array(value))))
+
+
+def in_first_process(action: Callable[[], _T]) -> _T | None:
+    """Does something in the first process; returns None in the others.
+
+    Raises:
+      ValueError: In every process, where the first one meets a ValueError or an OSError.
+    """
+    if jax.process_count() == 1:
+        return action()
+    result, message = None, b""
+    if jax.process_index() == 0:
+        try:
+            result = action()
+        except (ValueError, OSError) as error:
+            message = str(error).encode()[:_MAX_MESSAGE]
+    buffer = np.zeros(_MAX_MESSAGE, np.uint8)
+    buffer[: len(message)] = np.frombuffer(message, np.uint8)
+    message = np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes().rstrip(b"\0")
+    if message:
+        raise ValueError(message.decode(errors="replace"))
+    return result
+
+
 def wait_for_all(reason: str) -> None:
     """Returns when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(reason)
+
+
+def gathered(variables: Any, mesh: Mesh) -> Any:
+    """Makes a program collect variables in full on every device before it uses them."""
+    return jax.lax.with_sharding_constraint(variables, replicated(mesh))
 
 
 def gather_first(objective: Objective, mesh: Mesh) -> Objective:
@@ -183,8 +231,7 @@ def gather_first(objective: Objective, mesh: Mesh) -> Objective:
     """
 
     def compute_loss(variables: Any, batch: Any, keys: Any) -> Any:
-        whole = jax.lax.with_sharding_constraint(variables, replicated(mesh))
-        return objective.compute_loss(whole, batch, keys)
+        return objective.compute_loss(gathered(variables, mesh), batch, keys)
 
     return dataclasses.replace(objective, compute_loss=compute_loss)
 

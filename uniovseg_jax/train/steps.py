@@ -55,7 +55,7 @@ def make_train_step(
         if accumulate == 1:
             (loss, metrics), grads = differentiate(state.params, *parts)
         else:
-            (loss, metrics), grads = _add_up(
+            (loss, metrics), grads = add_up(
                 functools.partial(differentiate, state.params), parts, accumulate
             )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -91,8 +91,14 @@ def make_train_step(
     return step
 
 
-def _add_up(function: Callable[..., Any], parts: tuple[Batch, jax.Array], count: int) -> Any:
-    """Returns the sum of `function` over a batch that is split into `count` parts."""
+def add_up(function: Callable[..., Any], parts: tuple[Batch, jax.Array], count: int) -> Any:
+    """Returns the sum of `function` over a batch that is split into `count` parts.
+
+    Args:
+      function: Of some examples and their keys.
+      parts: All examples, and their keys.
+      count: A divisor of their number.
+    """
 
     # Every count-th example, so that each part lies spread over the devices as the batch does.
     def split(x: Array) -> Array:
