@@ -1,9 +1,6 @@
 """Stage 1 on street photographs, on a processor: what real pictures do to a small model.
 
-Data: CamVid's train drives as records of regions,
-      python scripts/prepare_data.py --source=folder --input=camvid/train --void=11 \
-          --output=runs/data/camvid/train
-      (docs/camvid.md)
+Data: CamVid's train drives as records of regions, see docs/camvid.md
 Run:  python scripts/train.py --config=configs/camvid.py:stage1 --workdir=runs/camvid \
           --config.data.train=runs/data/camvid/train
 

@@ -3,60 +3,86 @@
 python scripts/measure_loader.py --config=configs/full.py:stage1 [--data=<folder of records>]
 
 Without --data it draws records like those of SA-1B first: pictures of 1500 x 2250, as JPEG files of
-0.8 MB, with 100 masks.
-Reading, decoding, augmentation and packing run in one thread, as in one of Grain's; images per
-second are of processor time, so that other work on the machine counts little.
+0.8 MB, with 100 masks. Reading, decoding, augmentation, packing and batching run as in training,
+with one thread; images per second are of processor time, so that other work on the machine counts
+little.
 """
 
 import io
+import pathlib
 import sys
+import tempfile
 import time
+from typing import Any
 
+import ml_collections
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 from PIL import Image, ImageFilter
+
+from uniovseg_jax.data import pipeline
+from uniovseg_jax.data.manifest import Manifest, write_manifest
+from uniovseg_jax.data.mask_records import open_mask_records
+from uniovseg_jax.data.records import encode_record
+from uniovseg_jax.data.shard_writer import ShardWriter
+from uniovseg_jax.masks import rle_encode
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of a phase stage1.")
 _DATA = flags.DEFINE_string("data", None, "Folder made by scripts/prepare_data.py.")
 _COUNT = flags.DEFINE_integer("count", 60, "Number of examples.", lower_bound=1)
 flags.mark_flags_as_required(["config"])
 
-_HEIGHT, _WIDTH, _MASKS = 1500, 2250, 100
+_HEIGHT, _WIDTH, _MASKS, _RECORDS = 1500, 2250, 100, 3
 
 
 def main(argv: list[str]) -> None:
     """Prints one line."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
-    from uniovseg_jax.data import pipeline
-    from uniovseg_jax.data.mask_records import open_mask_records
-
     config = _CONFIG.value
     try:
-        records = open_mask_records(_DATA.value) if _DATA.value else draw_records(3)
-        size = config.model.image_size
-        transform = pipeline.make_stage1_transform(config.data, size, config.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            if not _DATA.value:
+                write_records(pathlib.Path(folder))
+            measure(config, open_mask_records(_DATA.value or folder))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    transform(0, records[0])  # Whatever is done once.
-    wall, processor = time.perf_counter(), time.process_time()
-    kept = 0
-    for position in range(_COUNT.value):
-        example = transform(position, records[position % len(records)])
-        kept += int(example["mask_valid"].sum())
+
+
+def measure(config: ml_collections.ConfigDict, records: Any) -> None:
+    """Prints how fast batches come."""
+    if config.phase != "stage1":
+        raise ValueError(f"--config is of phase {config.phase}; expected stage1.")
+    size, batch_size = config.model.image_size, 4
+    transform = pipeline.make_stage1_transform(config.data, size, config.seed)
+    batches = iter(pipeline.make_batches(records, transform, batch_size, 0, num_threads=1))
+    for _ in range(4):  # Those that are made ahead of time.
+        next(batches)
+    num_batches = _COUNT.value // batch_size
+    wall, processor, kept = time.perf_counter(), time.process_time(), 0
+    for _ in range(num_batches):
+        kept += int(next(batches)["mask_valid"].sum())
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    count = num_batches * batch_size
     print(
-        f"{_COUNT.value / processor:.1f} images per second of one core "
-        f"({_COUNT.value / wall:.1f} by the clock), {size} px, "
-        f"{kept / _COUNT.value:.1f} masks kept of an image"
+        f"{count / processor:.1f} images per second of one core ({count / wall:.1f} by the clock), "
+        f"{size} px, {kept / count:.1f} masks kept of an image"
     )
+
+
+def write_records(folder: pathlib.Path) -> None:
+    """Writes a shard of drawn records."""
+    with ShardWriter(folder, _RECORDS) as writer:
+        for record in draw_records(_RECORDS):
+            writer.write(encode_record(record))
+    masks = _RECORDS * _MASKS
+    manifest = Manifest({}, {}, _RECORDS, masks, {}, {}, tuple(writer.shards))
+    write_manifest(folder, manifest)
 
 
 def draw_records(count: int) -> list[dict]:
     """Returns records of the size of SA-1B's: smooth noise, and blobs of all sizes as masks."""
-    from uniovseg_jax.masks import rle_encode
-
     rng, records = np.random.default_rng(0), []
     for number in range(count):
         noise = rng.integers(0, 256, (_HEIGHT // 6, _WIDTH // 6, 3), dtype=np.uint8)
@@ -64,7 +90,10 @@ def draw_records(count: int) -> list[dict]:
         buffer = io.BytesIO()
         picture.filter(ImageFilter.GaussianBlur(1)).save(buffer, "JPEG", quality=77)
         masks = [rle_encode(draw_blob(rng)) for _ in range(_MASKS)]
-        records.append({"id": f"drawn {number}", "image": buffer.getvalue(), "masks": masks})
+        for mask in masks:
+            mask["counts"] = mask["counts"].encode()
+        image = {"image": buffer.getvalue(), "height": _HEIGHT, "width": _WIDTH}
+        records.append({"id": str(number), "masks": masks, **image})
     return records
 
 
