@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+# Each test is many processes.
+pytestmark = pytest.mark.timeout(1200)
+
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _DRIVER = pathlib.Path(__file__).with_name("restart_driver.py")
 
