@@ -131,12 +131,14 @@ def test_entries_of_the_file_are_refused_by_their_index(tmp_path, images, instan
     document = instances[0]
     outside = tmp_path / "outside.jpg"
     outside.write_bytes(picture(np.random.default_rng(0)))
-    extra = {100 + i: image_entry(100 + i) for i in range(6)}
+    extra = {100 + i: image_entry(100 + i) for i in range(7)}
     extra[100]["file_name"] = "../outside.jpg"
     extra[101]["file_name"] = str(outside)
     extra[102]["height"] = 1e308
     extra[103]["width"] = 1 << 40
     extra[104]["file_name"] = None
+    # More pixels than an image may have: nothing of that size is ever made.
+    extra[105] |= {"height": 8193, "width": 8192, "file_name": image_entry(7)["file_name"]}
     document["images"] += [*extra.values(), "image", {"id": True}]
     document["annotations"] += [None, {"image_id": 999}, {"image_id": "7"}]
     path = write_json(tmp_path / "instances.json", document)
@@ -147,8 +149,10 @@ def test_entries_of_the_file_are_refused_by_their_index(tmp_path, images, instan
         "annotations[5]",
         "annotations[6]",
         "annotations[7]",
-        *(f"images[{index}]" for index in (10, 3, 4, 5, 6, 7, 8, 9)),
+        *(f"images[{index}]" for index in (10, 11, 3, 4, 5, 6, 7, 8, 9)),
     ]
+    (large,) = [entry for entry in entries if entry["name"].endswith("images[8]")]
+    assert "is more than 67108864 pixels" in large["detail"]
 
 
 def test_fuzzed_annotations_are_named_or_make_whole_masks(tmp_path, images, instances):

@@ -23,8 +23,8 @@ from uniovseg_jax.data.mask_sources.source import (
     parse_json,
     whole_number,
 )
-from uniovseg_jax.image_io import open_image
-from uniovseg_jax.masks import MAX_AREA, MAX_SIDE, rle_area, rle_decode, rle_encode
+from uniovseg_jax.image_io import MAX_PIXELS, open_image
+from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode, rle_encode
 
 # COCO's file of 118,287 training images has 0.47 GB.
 _MAX_FILE_BYTES = 1 << 32
@@ -99,8 +99,8 @@ class CocoMasks:
                     whole_number(entry, "height", high=MAX_SIDE),
                     whole_number(entry, "width", high=MAX_SIDE),
                 )
-                if hw[0] * hw[1] > MAX_AREA:
-                    raise ValueError(f"{hw[0]} x {hw[1]} is more than {MAX_AREA} pixels.")
+                if hw[0] * hw[1] > MAX_PIXELS:
+                    raise ValueError(f"{hw[0]} x {hw[1]} is more than {MAX_PIXELS} pixels.")
             except ValueError as error:
                 yield Skipped(name, "bad annotation", str(error))
                 continue
