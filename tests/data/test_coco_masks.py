@@ -100,6 +100,9 @@ def test_polygons_without_pycocotools_are_one_sentence(tmp_path, images, instanc
         ([[1, 2, 3, 4, 5, 10**400]], "far outside"),
         ([[1, 2, 3, 4, 5, None]], "finite numbers"),
         (["123456"], "finite numbers"),
+        # Up and down the image, 10 pixels at a time, in one polygon and in many.
+        ([[0, 0, 0, 10] * 50_001], "an outline of 1000020 pixels, more than 1000000"),
+        ([[0, 0, 9, 1, 9, 1]] * 55_556, "an outline of 1000008 pixels"),
     ],
 )
 def test_bad_polygons_never_reach_c_code(tmp_path, images, instances, polygons, message):

@@ -28,6 +28,8 @@ from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode, rle_encode
 
 # COCO's file of 118,287 training images has 0.47 GB.
 _MAX_FILE_BYTES = 1 << 32
+# Of all edges of a mask's polygons together, in pixels; the outline of a thing has some thousands.
+_MAX_OUTLINE = 10**6
 
 
 class CocoMasks:
@@ -197,7 +199,8 @@ def _draw_polygons(polygons: list[Any], height: int, width: int) -> dict[str, An
     """Returns the union of polygons as run lengths, drawn as COCO does."""
     from pycocotools import mask as coco_mask
 
-    # The C code trusts what it gets, and its work grows with the length of the edges.
+    # The C code trusts what it gets. Its work and memory grow with the length of the edges, and it
+    # does not look whether it got that memory.
     limit = 2 * max(height, width)
     for polygon in polygons:
         if not (finite_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0):
@@ -208,11 +211,23 @@ def _draw_polygons(polygons: list[Any], height: int, width: int) -> dict[str, An
         raise ValueError("It has no polygon.")
     # An edge's end points are compared as integers of 32 bits; these stay far below.
     shapes: Any = [list(map(float, polygon)) for polygon in polygons]
+    outline = sum(map(_outline, shapes))
+    if outline > _MAX_OUTLINE:
+        raise ValueError(
+            f"Its polygons have an outline of {outline:.0f} pixels, more than {_MAX_OUTLINE}."
+        )
     rles = coco_mask.frPyObjects(shapes, height, width)
     union = np.zeros((height, width), bool)
     for rle in rles:
         union |= rle_decode(rle)
     return rle_encode(union)
+
+
+def _outline(polygon: list[float]) -> float:
+    """Returns how many pixels the edges of a closed polygon take, drawn one after the other."""
+    corners = np.array(polygon, np.float64).reshape(-1, 2)
+    edges = np.diff(corners, axis=0, append=corners[:1])
+    return float(np.abs(edges).max(axis=1).sum())
 
 
 def _read_panoptic(
