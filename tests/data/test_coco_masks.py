@@ -259,6 +259,7 @@ def test_the_folder_of_ids_may_lie_beside_the_folder_of_the_json(tmp_path, image
         (lambda a: a["segments_info"].append(a["segments_info"][0]), "do not name the same"),
         (lambda a: a.update(file_name="../../panoptic_val.json"), "lacks a plain file_name"),
         (lambda a: a.update(segments_info=None), "a list segments_info"),
+        (lambda a: a.update(segments_info=a["segments_info"] * 5_000), "lists 15000 segments"),
         (lambda a: a["segments_info"].append("x"), "'id' is None"),
         (lambda a: a.update(file_name="none.png"), "none.png cannot be read"),
         (lambda a: a.update(file_name="grey.png"), "must be a PNG file of 8-bit colours"),

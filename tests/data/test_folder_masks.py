@@ -16,6 +16,7 @@ from mask_files import (
     write_json,
 )
 from PIL import Image
+from scipy import ndimage
 
 from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.data.mask_sources.folder import FolderMasks, number_regions
@@ -145,7 +146,27 @@ def test_noise_is_no_label_map(tmp_path):
     run(make_source(write_folder(tmp_path / "in2", {"a": noise}), min_area=2.0), tmp_path / "out")
     with pytest.raises(ValueError, match="1 of 1 records were skipped"):
         run(make_source(folder), tmp_path / "out2")
-    assert "regions, more than 10000" in skipped_names(tmp_path / "out2")[0]["detail"]
+    assert "a.png has more than 10000 regions" in skipped_names(tmp_path / "out2")[0]["detail"]
+
+
+def test_too_many_labels_are_refused_before_any_is_looked_at(monkeypatch):
+    labels = np.arange(10_300, dtype=np.uint16).reshape(103, 100)
+    assert number_regions(labels, tuple(range(300)), 0.0)[1] == 10_000
+    monkeypatch.setattr(ndimage, "label", None)
+    with pytest.raises(ValueError, match="10001 labels, expected at most 10000"):
+        number_regions(labels, tuple(range(299)), 1e9)
+
+
+def test_only_the_box_of_a_label_is_labelled(monkeypatch):
+    labels = np.zeros((50, 60), np.uint8)
+    labels[4:9, 7:13] = 255
+    sizes, label = [], ndimage.label
+    monkeypatch.setattr(
+        ndimage, "label", lambda mask, *rest: sizes.append(mask.shape) or label(mask, *rest)
+    )
+    regions, num_regions, _ = number_regions(labels, (), 0.0)
+    assert sizes == [(50, 60), (5, 6)] and num_regions == 2
+    np.testing.assert_array_equal(regions, 1 + (labels == 255))
 
 
 def test_folders_that_cannot_be_paired_are_refused(tmp_path):

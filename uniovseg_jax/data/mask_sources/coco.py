@@ -23,6 +23,7 @@ from uniovseg_jax.data.mask_sources.source import (
     parse_json,
     whole_number,
 )
+from uniovseg_jax.data.records import MAX_MASKS
 from uniovseg_jax.image_io import MAX_PIXELS, open_image
 from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode, rle_encode
 
@@ -239,6 +240,8 @@ def _read_panoptic(
     infos = entry.get("segments_info")
     if not is_plain_name(entry.get("file_name")) or not isinstance(infos, list):
         raise ValueError(f"annotations[{index}] lacks a plain file_name or a list segments_info.")
+    if len(infos) > MAX_MASKS:
+        raise ValueError(f"annotations[{index}] lists {len(infos)} segments, over {MAX_MASKS}.")
     ids = _read_ids(folder / entry["file_name"])
     if ids.shape != (height, width):
         raise ValueError(
