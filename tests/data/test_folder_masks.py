@@ -1,6 +1,8 @@
 """Plain folders: label maps become the regions that a flood fill finds."""
 
 import collections
+import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -138,6 +140,20 @@ def test_what_does_not_fit_is_skipped_by_name(tmp_path):
         ("'f.jpg'", "bad annotation"),
         ("'g.jpg'", "bad image"),
     ]
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_a_file_name_that_is_not_utf8_costs_that_file_only(tmp_path, share):
+    labels = np.zeros(HW, np.uint8)
+    folder = write_folder(tmp_path / "in", {"caf\udce9": labels, "a": labels})
+    assert b"caf\xe9.jpg" in os.listdir(os.fsencode(folder / "images"))
+    source = make_source(folder, sample=Sample(share=share, seed=5))
+    assert run(source, tmp_path / "out", max_skipped=1.0).num_records == 1
+    entries = [(e["name"], e["reason"]) for e in skipped_names(tmp_path / "out")]
+    # It is sampled by its bytes, as sha1sum sees them.
+    kept = int(hashlib.sha1(b"5:caf\xe9").hexdigest(), 16) % 10_000 < 10_000 * share
+    assert kept == (share == 1.0)
+    assert entries == [(r"'caf\udce9'", "bad name")] * kept
 
 
 def test_noise_is_no_label_map(tmp_path):

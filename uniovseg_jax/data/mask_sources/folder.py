@@ -77,10 +77,16 @@ class FolderMasks:
         }
 
     def candidates(self) -> Iterator[Candidate | Skipped]:
-        """Yields the images of the sample; a file without its other half is skipped."""
+        """Yields the images of the sample; a file without its other half is skipped.
+
+        So is one whose name is not UTF-8.
+        """
         for stem in filter(self._sample.keeps_image, self._stems):
             image, annotation = self._images.get(stem), self._annotations.get(stem)
-            if annotation is None:
+            if not _is_text(stem):
+                detail = "The file name is not UTF-8, which the id of a record has to be."
+                yield Skipped(f"{stem!r}", "bad name", detail)
+            elif annotation is None:
                 yield Skipped(f"{stem!r}", "no annotation", "There is no mask file of this stem.")
             elif image is None:
                 yield Skipped(f"{stem!r}", "no image", "There is no image of this stem.")
@@ -160,6 +166,11 @@ def _read_json(part: FilePart) -> Annotation:
         raise ValueError('Mask 0 has no "size" of two whole numbers.')
     height, width = size
     return Annotation(height, width, masks)
+
+
+def _is_text(name: str) -> bool:
+    """Says whether a file name is UTF-8; other bytes come as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, pathlib.Path]:
