@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.data.mask_sources import coco
 from uniovseg_jax.data.mask_sources.sampling import Sample
+from uniovseg_jax.data.mask_sources.source import Skipped
 from uniovseg_jax.masks import rle_decode, rle_encode
 
 HEIGHT, WIDTH = HW
@@ -156,6 +157,23 @@ def test_entries_of_the_file_are_refused_by_their_index(tmp_path, images, instan
     ]
     (large,) = [entry for entry in entries if entry["name"].endswith("images[8]")]
     assert "is more than 67108864 pixels" in large["detail"]
+
+
+@pytest.mark.parametrize("share", [0.0001, 1.0])
+def test_an_unknown_image_is_skipped_once_and_only_in_the_sample(
+    tmp_path, images, instances, share
+):
+    document, _ = instances
+    document["annotations"] += [{"image_id": 999}] * 3 + [{"image_id": 1000}]
+    path = write_json(tmp_path / "instances.json", document)
+    found = coco.CocoMasks(images, path, Sample(share=share), "coco_instances").candidates()
+    skipped = [(c.name, c.reason, c.detail) for c in found if isinstance(c, Skipped)]
+    detail = "Annotations about image {}, which is not listed: {}."
+    expected = [
+        ("instances.json: annotations[5]", "no image", detail.format(999, 3)),
+        ("instances.json: annotations[8]", "no image", detail.format(1000, 1)),
+    ]
+    assert skipped == (expected if share == 1.0 else [])
 
 
 def test_fuzzed_annotations_are_named_or_make_whole_masks(tmp_path, images, instances):

@@ -84,7 +84,10 @@ class CocoMasks:
         return {"layout": self._layout, "annotations": self._path.name}
 
     def candidates(self) -> Iterator[Candidate | Skipped]:
-        """Yields the images of the sample, then the annotations that belong to none."""
+        """Yields the images of the sample, then those that only annotations know of.
+
+        Last come annotations that name no image at all.
+        """
         known = set()
         for index, entry in enumerate(self._entries):
             name = f"{self._path.name}: images[{index}]"
@@ -114,9 +117,11 @@ class CocoMasks:
             read = self._reader(self._by_image.get(image_id, []), hw)
             yield Candidate(str(image_id), f"{name} ({path.name})", FilePart(path), read)
         for image_id, entries in self._by_image.items():
-            for index, _ in entries if image_id not in known else ():
-                name = f"{self._path.name}: annotations[{index}]"
-                yield Skipped(name, "no image", f"It is about an unknown image {image_id}.")
+            # One per image, as everything is counted, however many annotations it has.
+            if image_id not in known and self._sample.keeps_image(str(image_id)):
+                name = f"{self._path.name}: annotations[{entries[0][0]}]"
+                detail = f"Annotations about image {image_id}, which is not listed: {len(entries)}."
+                yield Skipped(name, "no image", detail)
         yield from self._strays
 
     def _reader(
