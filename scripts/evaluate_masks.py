@@ -20,6 +20,7 @@ from absl import app, flags, logging
 from PIL import Image
 
 from uniovseg_jax import visualize
+from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.eval.promptable import MODES, BestMasks, PromptableScores, TrueMasks
 from uniovseg_jax.eval.prompted import find_best_masks, read_record
 from uniovseg_jax.eval.superpixels import find_best_segments, superpixel_pool
@@ -29,6 +30,7 @@ from uniovseg_jax.packed_masks import PackedMasks
 from uniovseg_jax.versions import versions
 from uniovseg_jax.weights.store import load_pretrained, params_sha256
 
+# Of a model by default; where one is scored, its own number counts.
 _MASKS_PER_POINT = 4
 # Images in examples.png, and the side of each in pixels.
 _EXAMPLES, _CELL = 6, 384
@@ -45,7 +47,7 @@ flags.DEFINE_enum(
     "baseline",
     None,
     ["superpixels"],
-    "Scored beside the model: as many superpixels as the grid has masks, four a point.",
+    "Scored beside the model: as many superpixels as the grid has masks.",
 )
 flags.DEFINE_integer("limit", None, "Score only the first images.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of the points of the mode random.", lower_bound=0)
@@ -61,6 +63,7 @@ class ModelScorer:
     def __init__(self, directory: str):
         pretrained = load_pretrained(directory)
         self.about = {"directory": directory, "sha256": params_sha256(pretrained.variables)}
+        self.masks_per_point = pretrained.config.masks_per_point
         self._predictor = Predictor(pretrained)
 
     def __call__(
@@ -103,8 +106,6 @@ class SuperpixelScorer:
 
 def open_records() -> Any:
     """Opens the data; raises ValueError if it holds no record."""
-    from uniovseg_jax.data.mask_records import open_mask_records
-
     records = open_mask_records(FLAGS.data)
     if not len(records):
         raise ValueError(f"{FLAGS.data} holds no mask record.")
@@ -205,10 +206,12 @@ def run() -> None:
     folder = pathlib.Path(FLAGS.output)
     records = open_records()
     scorers: dict[str, ModelScorer | SuperpixelScorer] = {}
+    masks_per_point = _MASKS_PER_POINT
     if FLAGS.model is not None:
-        scorers["model"] = ModelScorer(FLAGS.model)
+        scorers["model"] = model = ModelScorer(FLAGS.model)
+        masks_per_point = model.masks_per_point
     if FLAGS.baseline == "superpixels":
-        scorers["superpixels"] = SuperpixelScorer(_MASKS_PER_POINT * FLAGS.points_per_side**2)
+        scorers["superpixels"] = SuperpixelScorer(masks_per_point * FLAGS.points_per_side**2)
     scores, sheet = score_records(records, scorers)
     if not any(score.totals for score in scores.values()):
         raise ValueError(

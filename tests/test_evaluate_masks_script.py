@@ -1,9 +1,8 @@
-"""scripts/evaluate_masks.py with records in memory: what it writes, and what it refuses."""
+"""scripts/evaluate_masks.py on a small folder of records: what it writes, and what it refuses."""
 
+import dataclasses
 import io
 import json
-import sys
-import types
 
 import jax
 import numpy as np
@@ -12,6 +11,9 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
+from uniovseg_jax.data.manifest import Manifest, write_manifest
+from uniovseg_jax.data.records import check_masks, encode_record
+from uniovseg_jax.data.shard_writer import ShardWriter
 from uniovseg_jax.inference.predictor import Predictor
 from uniovseg_jax.masks import box_from_mask, rle_decode, rle_encode
 from uniovseg_jax.models.presets import get_preset
@@ -22,7 +24,7 @@ from uniovseg_jax.weights.store import PARTS, load_pretrained, params_sha256, sa
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
-    config = get_preset("test")
+    config = dataclasses.replace(get_preset("test"), masks_per_point=3)
     directory = tmp_path_factory.mktemp("model") / "model"
     variables = init_variables(config, jax.random.key(0), PARTS)
     tokenizer = train_tokenizer(["a"], config.clip.vocab_size, config.clip.context_length)
@@ -35,7 +37,7 @@ def script(load_script):
     return load_script("evaluate_masks")
 
 
-def _make_record(name, hw, boxes, as_bytes):
+def _make_record(name, hw, boxes):
     rng = np.random.default_rng(len(name))
     image = np.kron(rng.integers(0, 255, (4, 4, 3)), np.ones((20, 20, 1))).astype(np.uint8)
     image = image[: hw[0], : hw[1]]
@@ -44,25 +46,33 @@ def _make_record(name, hw, boxes, as_bytes):
         mask = np.zeros(hw, bool)
         mask[y0:y1, x0:x1] = True
         masks.append(rle_encode(mask))
-    if as_bytes:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "PNG")
-        image = file.getvalue()
-    return {"id": name, "image": image, "height": hw[0], "width": hw[1], "masks": masks}
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    masks = check_masks(masks, *hw)[0]
+    return {"id": name, "image": file.getvalue(), "height": hw[0], "width": hw[1], "masks": masks}
 
 
-@pytest.fixture
-def records(monkeypatch):
-    """Three images, of two sizes; the second has no mask that is large enough."""
-    made = [
-        _make_record("a", (60, 70), [(0, 0, 30, 60), (40, 20, 60, 40)], as_bytes=True),
-        _make_record("bb", (80, 50), [(0, 0, 2, 1)], as_bytes=False),
-        _make_record("ccc", (80, 50), [(0, 0, 50, 80)], as_bytes=False),
-    ]
-    module = types.ModuleType("uniovseg_jax.data.mask_records")
-    module.open_mask_records = lambda directory: made  # pyright: ignore
-    monkeypatch.setitem(sys.modules, "uniovseg_jax.data.mask_records", module)
-    return made
+def _write(directory, records):
+    with ShardWriter(directory, 2) as writer:
+        for record in records:
+            writer.write(encode_record(record))
+    num_masks = sum(len(record["masks"]) for record in records)
+    shards = tuple(writer.shards)
+    write_manifest(directory, Manifest({}, {}, len(records), num_masks, {}, {}, shards))
+    return directory
+
+
+# Three images, of two sizes; the second has no mask that is large enough.
+RECORDS = [
+    _make_record("a", (60, 70), [(0, 0, 30, 60), (40, 20, 60, 40)]),
+    _make_record("bb", (80, 50), [(0, 0, 2, 1)]),
+    _make_record("ccc", (80, 50), [(0, 0, 50, 80)]),
+]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return _write(tmp_path_factory.mktemp("records") / "shards", RECORDS)
 
 
 def _call(script, *arguments):
@@ -82,7 +92,7 @@ def test_model_and_superpixels_are_scored_side_by_side(
     pytest.importorskip("skimage")
     out = tmp_path / "new" / "out"
     modes = "--modes=grid_any,grid_inside,center,random,box"
-    arguments = (f"--model={model_dir}", "--data=records", f"--output={out}", modes)
+    arguments = (f"--model={model_dir}", f"--data={records}", f"--output={out}", modes)
     assert _call(script, *arguments, "--points_per_side=3", "--baseline=superpixels") == 0
     assert sorted(p.name for p in out.iterdir()) == ["examples.png", "scores.json", "scores.md"]
     document = json.loads((out / "scores.json").read_text())
@@ -92,7 +102,7 @@ def test_model_and_superpixels_are_scored_side_by_side(
     assert set(model["scores"]) == {
         *("grid_any", "grid_inside", "center", "center_ranked", "random", "random_ranked", "box")
     }
-    assert superpixels["segments_wanted"] == 36 and superpixels["segments_per_image"] >= 36
+    assert superpixels["segments_wanted"] == 27 and superpixels["segments_per_image"] >= 27
     assert set(superpixels["scores"]) == {"grid_any"}
     assert document["settings"]["points_per_side"] == 3 and "jax" in document["versions"]
     for score in (*model["scores"].values(), superpixels["scores"]["grid_any"]):
@@ -101,10 +111,8 @@ def test_model_and_superpixels_are_scored_side_by_side(
 
     # One mode by way of the public predictor.
     predictor, ious = Predictor(pretrained), []
-    for record in (records[0], records[2]):
-        image = record["image"]
-        image = np.asarray(Image.open(io.BytesIO(image))) if isinstance(image, bytes) else image
-        predictor.set_image(image)
+    for record in (RECORDS[0], RECORDS[2]):
+        predictor.set_image(np.asarray(Image.open(io.BytesIO(record["image"]))))
         for rle in record["masks"]:
             mask = rle_decode(rle)
             predicted = predictor.predict(box=box_from_mask(mask))[0][0, 0]
@@ -121,11 +129,12 @@ def test_model_and_superpixels_are_scored_side_by_side(
 
 def test_the_baseline_alone_needs_no_model(script, records, tmp_path):
     pytest.importorskip("skimage")
-    arguments = ("--data=records", f"--output={tmp_path}", "--baseline=superpixels")
+    arguments = (f"--data={records}", f"--output={tmp_path}", "--baseline=superpixels")
     assert _call(script, *arguments, "--points_per_side=2", "--limit=1") == 0
     document = json.loads((tmp_path / "scores.json").read_text())
     assert set(document["results"]) == {"superpixels"}
     assert document["results"]["superpixels"]["scores"]["grid_any"]["masks"] == 2
+    assert document["results"]["superpixels"]["segments_wanted"] == 16
 
 
 @pytest.mark.parametrize(
@@ -146,7 +155,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     script, model_dir, records, tmp_path, capsys, changes, message
 ):
     out = tmp_path / "out"
-    values = {"model": str(model_dir), "data": "records", "output": str(out)} | changes
+    values = {"model": str(model_dir), "data": str(records), "output": str(out)} | changes
     arguments = [f"--{key}={value}" for key, value in values.items() if value is not None]
     assert _call(script, *arguments) == 2
     written = capsys.readouterr().err.splitlines()
@@ -154,11 +163,13 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     assert not out.exists()
 
 
-def test_no_records_and_broken_ones_are_named(script, model_dir, records, tmp_path, capsys):
-    arguments = (f"--model={model_dir}", "--data=records", f"--output={tmp_path / 'out'}")
-    records[2]["image"] = b"no picture"
-    assert _call(script, *arguments, "--modes=box") == 2
+def test_no_records_and_broken_ones_are_named(script, model_dir, tmp_path, capsys):
+    arguments = (f"--model={model_dir}", f"--output={tmp_path / 'out'}", "--modes=box")
+    broken = _write(tmp_path / "broken", [*RECORDS[:2], {**RECORDS[2], "image": b"no picture"}])
+    assert _call(script, *arguments, f"--data={broken}") == 2
     assert "The image of record ccc cannot be read" in capsys.readouterr().err
-    records.clear()
-    assert _call(script, *arguments) == 2
-    assert "records holds no mask record" in capsys.readouterr().err
+    empty = _write(tmp_path / "empty", [])
+    assert _call(script, *arguments, f"--data={empty}") == 2
+    assert f"{empty} holds no mask record" in capsys.readouterr().err
+    assert _call(script, *arguments, f"--data={tmp_path / 'none'}") == 2
+    assert "There is no data folder" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """COCO run lengths, boxes, overlaps and mask suppression."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -119,6 +120,44 @@ def test_fuzzed_rle_is_decoded_as_the_loop_does_or_refused():
         again = masks_lib.rle_decode(masks_lib.rle_encode(mask))
         np.testing.assert_array_equal(again, mask)
     assert accepted < 2000
+
+
+HUGE = [8192, 8192]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        b"0" * 60_000_000,
+        b"PPPPPP0" * masks_lib.MAX_RUNS,
+        b"P" * (7 * masks_lib.MAX_RUNS - 1) + b"0",
+        b"0" * masks_lib.MAX_RUNS,
+        [0] * (masks_lib.MAX_RUNS + 1),
+    ],
+    ids=["many", "long", "longest", "most", "list"],
+)
+def test_a_hostile_mask_costs_less_than_half_a_gigabyte(counts):
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="RLE"):
+        masks_lib.rle_decode({"size": HUGE, "counts": counts})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 29
+
+
+def test_the_most_runs_come_back_and_one_more_is_refused(monkeypatch):
+    mask = np.random.default_rng(0).random((80, 90)) < 0.3
+    rle = masks_lib.rle_encode(mask)
+    num_runs = len(masks_lib.checked_runs(rle)[2])
+    monkeypatch.setattr(masks_lib, "_RUNS_PER_BLOCK", 7)
+    monkeypatch.setattr(masks_lib, "MAX_RUNS", num_runs + 1)
+    assert masks_lib.rle_encode(mask) == rle
+    np.testing.assert_array_equal(masks_lib.rle_decode(rle), mask)
+    monkeypatch.setattr(masks_lib, "MAX_RUNS", num_runs - 1)
+    with pytest.raises(ValueError, match=f"more than {num_runs - 1} runs"):
+        masks_lib.rle_encode(mask)
+    with pytest.raises(ValueError, match=f"more than {num_runs - 1} runs"):
+        masks_lib.rle_decode(rle)
 
 
 def test_encode_refuses_an_empty_array():

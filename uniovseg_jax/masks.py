@@ -13,8 +13,13 @@ from jaxtyping import Bool, Float, Int, UInt8, UInt64
 # Largest side and area that a run-length mask may claim; with them no sum below leaves 63 bits.
 MAX_SIDE = 1 << 16
 MAX_AREA = 1 << 28
+# Most runs of one mask, so that a hostile one costs no more than 512 MB. No mask of an image of
+# SA-1B's size can have more; larger ones only where they are noise.
+MAX_RUNS = 1 << 22
 # Characters of one COCO run: 7 groups of 5 bits hold any signed 32-bit number.
 _MAX_GROUPS = 7
+# Runs that are written or read at a time: each takes hundreds of bytes on the way.
+_RUNS_PER_BLOCK = 1 << 16
 _EPS = 1e-6
 
 
@@ -28,12 +33,16 @@ def rle_encode(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
       `{"size": [h, w], "counts": str}`, ready for JSON.
 
     Raises:
-      ValueError: If the mask is not a non-empty 2-d array.
+      ValueError: If the mask is not a non-empty 2-d array or has more than `MAX_RUNS` runs.
     """
     if mask.ndim != 2 or mask.size == 0:
         raise ValueError(f"A mask must be a non-empty 2-d array, got shape {mask.shape}.")
     pixels = mask.astype(bool).ravel(order="F")
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    differs = pixels[1:] != pixels[:-1]
+    # Counted before their places take 8 bytes each; one run more is that of zeros in front.
+    if np.count_nonzero(differs) + 2 > MAX_RUNS:
+        raise ValueError(f"A mask must not have more than {MAX_RUNS} runs for RLE; this is noise.")
+    changes = np.flatnonzero(differs) + 1
     runs = np.diff(changes, prepend=0, append=pixels.size)
     if pixels[0]:
         runs = np.concatenate([[0], runs])
@@ -70,6 +79,11 @@ def _runs_to_text(runs: Int[np.ndarray, " r"]) -> str:
     """Writes runs as COCO text: from the fourth on the difference to the run two before."""
     values = runs.astype(np.int64)
     values[3:] -= runs[1:-2]
+    blocks = range(0, values.size, _RUNS_PER_BLOCK)
+    return "".join(_values_to_text(values[start : start + _RUNS_PER_BLOCK]) for start in blocks)
+
+
+def _values_to_text(values: Int[np.ndarray, " r"]) -> str:
     shifts = 5 * np.arange(_MAX_GROUPS)
     groups = (values[:, None] >> shifts) & 31
     rest = values[:, None] >> (shifts + 5)
@@ -80,25 +94,45 @@ def _runs_to_text(runs: Int[np.ndarray, " r"]) -> str:
 
 
 def _text_to_runs(text: bytes) -> Int[np.ndarray, " r"]:
-    """Reads COCO text; values may still be negative or too large."""
-    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    if codes.size == 0 or codes.min() < 0 or codes.max() > 63:
+    """Reads COCO text; values may still be negative or too large.
+
+    Text may be long: as a whole, nothing of more than a byte per character is made of it.
+    """
+    codes = np.frombuffer(text, np.uint8)
+    if codes.size == 0 or codes.min() < 48 or codes.max() > 48 + 63:
         raise ValueError("RLE counts hold characters outside COCO's alphabet or are empty.")
-    last = (codes & 32) == 0
+    last = codes < 48 + 32
     if not last[-1]:
         raise ValueError("RLE counts end in the middle of a number.")
+    if np.count_nonzero(last) > MAX_RUNS:
+        raise ValueError(f"RLE counts hold more than {MAX_RUNS} runs.")
     ends = np.flatnonzero(last)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    if lengths.max() > _MAX_GROUPS:
-        raise ValueError("RLE counts hold a number of more than 32 bits.")
-    position = np.arange(codes.size) - np.repeat(starts, lengths)
-    values = np.add.reduceat((codes & 31) << (5 * position), starts)
-    values -= np.where(codes[ends] & 16, np.int64(1) << (5 * lengths), 0)
+    # Some numbers at a time, since every character takes 73 bytes on the way.
+    blocks, begin = [], 0
+    for first in range(0, ends.size, _RUNS_PER_BLOCK):
+        own = ends[first : first + _RUNS_PER_BLOCK]
+        end = int(own[-1]) + 1
+        blocks.append(_read_numbers(codes[begin:end], own - begin))
+        begin = end
+    values = np.concatenate(blocks)
     # Undo the differences: odd runs chain from run 1, even ones from run 2.
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
+
+
+def _read_numbers(
+    codes: UInt8[np.ndarray, " c"], ends: Int[np.ndarray, " r"]
+) -> Int[np.ndarray, " r"]:
+    """Reads numbers of COCO's alphabet, given where the last character of each one is."""
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > _MAX_GROUPS:
+        raise ValueError("RLE counts hold a number of more than 32 bits.")
+    digits = codes.astype(np.int64) - 48
+    position = np.arange(digits.size) - np.repeat(starts, lengths)
+    values = np.add.reduceat((digits & 31) << (5 * position), starts)
+    return values - np.where(digits[ends] & 16, np.int64(1) << (5 * lengths), 0)
 
 
 def checked_runs(rle: Any) -> tuple[int, int, Int[np.ndarray, " r"]]:
@@ -128,10 +162,12 @@ def checked_runs(rle: Any) -> tuple[int, int, Int[np.ndarray, " r"]]:
         counts = counts.encode("ascii")
     if isinstance(counts, bytes):
         # A canonical mask alternates at most h * w times; more text than that is refused unread.
-        if len(counts) > _MAX_GROUPS * (h * w + 1):
+        if len(counts) > _MAX_GROUPS * min(h * w + 1, MAX_RUNS):
             raise ValueError(f"RLE counts are too long for {h} x {w} pixels.")
         runs = _text_to_runs(counts)
     elif isinstance(counts, (list, tuple)):
+        if len(counts) > MAX_RUNS:
+            raise ValueError(f"RLE counts hold more than {MAX_RUNS} runs.")
         if not all(isinstance(n, (int, np.integer)) and 0 <= n <= h * w for n in counts):
             raise ValueError(f"RLE runs must be whole numbers from 0 to {h * w}.")
         runs = np.array(counts, np.int64)

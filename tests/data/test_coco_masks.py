@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.data.mask_sources import coco
 from uniovseg_jax.data.mask_sources.sampling import Sample
+from uniovseg_jax.data.mask_sources.source import Skipped
 from uniovseg_jax.masks import rle_decode, rle_encode
 
 HEIGHT, WIDTH = HW
@@ -100,6 +101,9 @@ def test_polygons_without_pycocotools_are_one_sentence(tmp_path, images, instanc
         ([[1, 2, 3, 4, 5, 10**400]], "far outside"),
         ([[1, 2, 3, 4, 5, None]], "finite numbers"),
         (["123456"], "finite numbers"),
+        # Up and down the image, 10 pixels at a time, in one polygon and in many.
+        ([[0, 0, 0, 10] * 50_001], "an outline of 1000020 pixels, more than 1000000"),
+        ([[0, 0, 9, 1, 9, 1]] * 55_556, "an outline of 1000008 pixels"),
     ],
 )
 def test_bad_polygons_never_reach_c_code(tmp_path, images, instances, polygons, message):
@@ -131,12 +135,14 @@ def test_entries_of_the_file_are_refused_by_their_index(tmp_path, images, instan
     document = instances[0]
     outside = tmp_path / "outside.jpg"
     outside.write_bytes(picture(np.random.default_rng(0)))
-    extra = {100 + i: image_entry(100 + i) for i in range(6)}
+    extra = {100 + i: image_entry(100 + i) for i in range(7)}
     extra[100]["file_name"] = "../outside.jpg"
     extra[101]["file_name"] = str(outside)
     extra[102]["height"] = 1e308
     extra[103]["width"] = 1 << 40
     extra[104]["file_name"] = None
+    # More pixels than an image may have: nothing of that size is ever made.
+    extra[105] |= {"height": 8193, "width": 8192, "file_name": image_entry(7)["file_name"]}
     document["images"] += [*extra.values(), "image", {"id": True}]
     document["annotations"] += [None, {"image_id": 999}, {"image_id": "7"}]
     path = write_json(tmp_path / "instances.json", document)
@@ -147,8 +153,27 @@ def test_entries_of_the_file_are_refused_by_their_index(tmp_path, images, instan
         "annotations[5]",
         "annotations[6]",
         "annotations[7]",
-        *(f"images[{index}]" for index in (10, 3, 4, 5, 6, 7, 8, 9)),
+        *(f"images[{index}]" for index in (10, 11, 3, 4, 5, 6, 7, 8, 9)),
     ]
+    (large,) = [entry for entry in entries if entry["name"].endswith("images[8]")]
+    assert "is more than 67108864 pixels" in large["detail"]
+
+
+@pytest.mark.parametrize("share", [0.0001, 1.0])
+def test_an_unknown_image_is_skipped_once_and_only_in_the_sample(
+    tmp_path, images, instances, share
+):
+    document, _ = instances
+    document["annotations"] += [{"image_id": 999}] * 3 + [{"image_id": 1000}]
+    path = write_json(tmp_path / "instances.json", document)
+    found = coco.CocoMasks(images, path, Sample(share=share), "coco_instances").candidates()
+    skipped = [(c.name, c.reason, c.detail) for c in found if isinstance(c, Skipped)]
+    detail = "Annotations about image {}, which is not listed: {}."
+    expected = [
+        ("instances.json: annotations[5]", "no image", detail.format(999, 3)),
+        ("instances.json: annotations[8]", "no image", detail.format(1000, 1)),
+    ]
+    assert skipped == (expected if share == 1.0 else [])
 
 
 def test_fuzzed_annotations_are_named_or_make_whole_masks(tmp_path, images, instances):
@@ -252,6 +277,7 @@ def test_the_folder_of_ids_may_lie_beside_the_folder_of_the_json(tmp_path, image
         (lambda a: a["segments_info"].append(a["segments_info"][0]), "do not name the same"),
         (lambda a: a.update(file_name="../../panoptic_val.json"), "lacks a plain file_name"),
         (lambda a: a.update(segments_info=None), "a list segments_info"),
+        (lambda a: a.update(segments_info=a["segments_info"] * 5_000), "lists 15000 segments"),
         (lambda a: a["segments_info"].append("x"), "'id' is None"),
         (lambda a: a.update(file_name="none.png"), "none.png cannot be read"),
         (lambda a: a.update(file_name="grey.png"), "must be a PNG file of 8-bit colours"),

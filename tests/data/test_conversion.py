@@ -151,6 +151,33 @@ def test_a_killed_conversion_reads_as_unfinished_and_can_be_repeated(tmp_path):
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == expected
 
 
+def test_a_second_conversion_into_the_same_folder_is_refused(tmp_path):
+    tar = make_tar(tmp_path / "a.tar", 10)
+    message = r"out is in use by another conversion \(process \d+ on .*\.$"
+
+    class Nested:
+        """In the midst of one conversion another one begins."""
+
+        total = None
+
+        def describe(self):
+            return {}
+
+        def candidates(self):
+            for number, candidate in enumerate(source(tar).candidates()):
+                if number in (0, 6):
+                    with pytest.raises(ValueError, match=message):
+                        run(source(tar), tmp_path / "out")
+                yield candidate
+
+    run(Nested(), tmp_path / "out")
+    assert ids(tmp_path / "out") == list(range(10))
+    open_mask_records(tmp_path / "out").verify()
+    with pytest.raises(ValueError, match="holds a finished conversion"):
+        run(source(tar), tmp_path / "out")
+    assert not (tmp_path / "out" / ".lock").exists()
+
+
 class _Reads:
     """An annotation of SA-1B in memory."""
 

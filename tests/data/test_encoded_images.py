@@ -7,6 +7,7 @@ import pytest
 from mask_files import encode, picture
 from PIL import Image
 
+from uniovseg_jax.data.crop import Crop
 from uniovseg_jax.data.encoded_images import upright_image
 from uniovseg_jax.image_io import decode_image
 
@@ -45,6 +46,20 @@ def test_other_formats_become_png_of_the_same_pixels(kind):
     stored, height, width = upright_image(encoded, "a")
     assert stored.startswith(b"\x89PNG") and (height, width) == (40, 56)
     np.testing.assert_array_equal(decode_image(stored, "a"), decode_image(encoded, "a"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_training_sees_every_mode_as_inference_does(mode):
+    image = Image.fromarray(PIXELS).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
+    encoded = buffer.getvalue()
+    stored, height, width = upright_image(encoded, "a")
+    assert (stored == encoded) == (mode != "I;16")
+    cut = Crop(height, width, 56).cut_image(Image.open(io.BytesIO(stored)))
+    np.testing.assert_array_equal(np.asarray(cut), decode_image(encoded, "a"))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

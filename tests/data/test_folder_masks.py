@@ -1,6 +1,8 @@
 """Plain folders: label maps become the regions that a flood fill finds."""
 
 import collections
+import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from mask_files import (
     write_json,
 )
 from PIL import Image
+from scipy import ndimage
 
 from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.data.mask_sources.folder import FolderMasks, number_regions
@@ -139,13 +142,47 @@ def test_what_does_not_fit_is_skipped_by_name(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_a_file_name_that_is_not_utf8_costs_that_file_only(tmp_path, share):
+    labels = np.zeros(HW, np.uint8)
+    folder = write_folder(tmp_path / "in", {"caf\udce9": labels, "a": labels})
+    assert b"caf\xe9.jpg" in os.listdir(os.fsencode(folder / "images"))
+    source = make_source(folder, sample=Sample(share=share, seed=5))
+    assert run(source, tmp_path / "out", max_skipped=1.0).num_records == 1
+    entries = [(e["name"], e["reason"]) for e in skipped_names(tmp_path / "out")]
+    # It is sampled by its bytes, as sha1sum sees them.
+    kept = int(hashlib.sha1(b"5:caf\xe9").hexdigest(), 16) % 10_000 < 10_000 * share
+    assert kept == (share == 1.0)
+    assert entries == [(r"'caf\udce9'", "bad name")] * kept
+
+
 def test_noise_is_no_label_map(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (150, 150), np.uint8)
     folder = write_folder(tmp_path / "in", {"a": noise})
     run(make_source(write_folder(tmp_path / "in2", {"a": noise}), min_area=2.0), tmp_path / "out")
     with pytest.raises(ValueError, match="1 of 1 records were skipped"):
         run(make_source(folder), tmp_path / "out2")
-    assert "regions, more than 10000" in skipped_names(tmp_path / "out2")[0]["detail"]
+    assert "a.png has more than 10000 regions" in skipped_names(tmp_path / "out2")[0]["detail"]
+
+
+def test_too_many_labels_are_refused_before_any_is_looked_at(monkeypatch):
+    labels = np.arange(10_300, dtype=np.uint16).reshape(103, 100)
+    assert number_regions(labels, tuple(range(300)), 0.0)[1] == 10_000
+    monkeypatch.setattr(ndimage, "label", None)
+    with pytest.raises(ValueError, match="10001 labels, expected at most 10000"):
+        number_regions(labels, tuple(range(299)), 1e9)
+
+
+def test_only_the_box_of_a_label_is_labelled(monkeypatch):
+    labels = np.zeros((50, 60), np.uint8)
+    labels[4:9, 7:13] = 255
+    sizes, label = [], ndimage.label
+    monkeypatch.setattr(
+        ndimage, "label", lambda mask, *rest: sizes.append(mask.shape) or label(mask, *rest)
+    )
+    regions, num_regions, _ = number_regions(labels, (), 0.0)
+    assert sizes == [(50, 60), (5, 6)] and num_regions == 2
+    np.testing.assert_array_equal(regions, 1 + (labels == 255))
 
 
 def test_folders_that_cannot_be_paired_are_refused(tmp_path):

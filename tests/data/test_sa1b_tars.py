@@ -10,6 +10,7 @@ from mask_files import make_record, run, sa1b_json, sa1b_members, skipped_names,
 from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.data.mask_sources import sa1b
 from uniovseg_jax.data.mask_sources.sampling import Sample
+from uniovseg_jax.data.mask_sources.source import Skipped
 
 HASH = 8716
 RECORDS = [make_record(number) for number in (5, 3, 12, 0)]
@@ -101,6 +102,13 @@ def test_huge_and_sparse_members_are_left_where_they_are(tmp_path, monkeypatch):
         ("a.tar/sa_5.jpg", "too large"),
         ("a.tar/sa_3", ""),
     ]
+    # An image is one record, also where both its members are too large.
+    monkeypatch.setitem(sa1b._LIMITS, "json", 5_000)
+    members["sa_5.json"] = bytes(50_000)
+    for order in (1, -1):
+        path = write_tar(tmp_path / "a.tar", list(members.items())[::order])
+        names = [c.name for c in candidates(path) if isinstance(c, Skipped)]
+        assert names == ["a.tar/sa_5.jpg" if order == 1 else "a.tar/sa_5.json"]
     # A header that promises 10 GB of which the file has nothing.
     promise = info("sa_5.jpg")
     promise.size = 10 << 30

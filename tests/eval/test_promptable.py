@@ -237,6 +237,13 @@ def test_a_better_mask_replaces_a_worse_one_and_an_equal_one_does_not():
     best.offer(np.array([0.5, 0.6, 0.0]), second)
     np.testing.assert_array_equal(best.iou, [0.5, 0.6, 0.0])
     np.testing.assert_array_equal(best.masks.words[:, 0, 0], [1, 2, 0])
+    # Areas and boxes that were asked for before do not go with masks that came later.
+    before = best.masks
+    areas = before.areas.copy()
+    best.offer(np.ones(3), np.full_like(best.words, 3))
+    np.testing.assert_array_equal(before.words[:, 0, 0], [1, 2, 0])
+    np.testing.assert_array_equal(before.areas, areas)
+    assert (best.masks.areas > areas).all()
 
 
 def test_a_record_is_read_from_bytes_or_pixels_and_named_when_wrong():

@@ -56,6 +56,14 @@ def test_points_of_the_image_land_where_the_point_grid_puts_them():
     np.testing.assert_allclose(points, point_grid(4, source.image_wh, 64), atol=1e-5)
 
 
+@pytest.mark.parametrize("image_hw", [(100, 128), (32, 16), (1, 3)])
+def test_the_box_of_the_image_becomes_the_box_of_its_content(image_hw):
+    source = NetworkInput.from_image(np.zeros((*image_hw, 3), np.uint8), 64)
+    edges = np.array(image_hw) * source.box_scale
+    assert edges.max() == 64
+    np.testing.assert_allclose(edges, source.content_hw, atol=0.5)
+
+
 @pytest.mark.parametrize(
     "image",
     [

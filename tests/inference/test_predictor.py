@@ -3,6 +3,7 @@ import pytest
 
 from uniovseg_jax.inference.predictor import Predictor
 from uniovseg_jax.ops.resize import resize_bilinear_numpy
+from uniovseg_jax.proposals import letterbox
 from uniovseg_jax.weights.store import Pretrained
 
 
@@ -74,6 +75,15 @@ def test_one_mask_per_point_is_the_one_of_highest_quality(predictor):
     _, best_ious, best_logits = predictor.predict(POINTS, np.ones(5, int), multimask_output=False)
     np.testing.assert_array_equal(best_ious[:, 0], ious.max(axis=1))
     np.testing.assert_array_equal(best_logits[:, 0], logits[np.arange(5), ious.argmax(axis=1)])
+
+
+def test_a_box_means_the_same_on_the_image_and_on_what_the_network_sees(predictor, image):
+    predictor.set_image(image[:55])  # Its content is 64 x 32, without rounding.
+    logits = predictor.predict(box=[0, 11, 110, 55])[2]
+    predictor.set_image(letterbox(image[:55], 64)[0])
+    expected = predictor.predict(box=[0, 6.4, 64, 32])[2]
+    predictor.set_image(image)
+    np.testing.assert_array_equal(logits, expected)
 
 
 def test_a_box_gives_one_mask_alone_or_among_others(predictor):

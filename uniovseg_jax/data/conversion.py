@@ -22,8 +22,9 @@ from uniovseg_jax.data.mask_sources.source import (
     Skipped,
 )
 from uniovseg_jax.data.records import check_masks, encode_record
-from uniovseg_jax.data.shard_writer import SKIPPED_FILE, ShardWriter
+from uniovseg_jax.data.shard_writer import SKIPPED_FILE, ShardWriter, check_folder
 from uniovseg_jax.data.workers import map_in_order
+from uniovseg_jax.files import held_alone
 
 # After so many records a share of skipped ones that is twice what is allowed ends the conversion.
 _EARLY = 1_000
@@ -71,53 +72,60 @@ def convert(
 
     Raises:
       ValueError: If too many records were skipped, none is left, the source is broken as a whole,
-        or the folder cannot be used. No manifest is written then; `skipped.jsonl` stays.
+        or the folder cannot be used or another conversion writes to it. No manifest is written
+        then; `skipped.jsonl` stays.
       OSError: If something cannot be written.
     """
     if not 0 <= max_skipped <= 1:
         raise ValueError(f"max_skipped must lie from 0 to 1, got {max_skipped}.")
-    skipped, dropped = collections.Counter[str](), collections.Counter[str]()
-    ids: set[str] = set()
-    num_masks = 0
-    with (
-        ShardWriter(output, records_per_shard) as writer,
-        (output / SKIPPED_FILE).open("w", encoding="utf-8") as skipped_file,
-        tqdm.tqdm(
-            desc="converting",
-            total=source.total,
-            unit="img",
-            mininterval=1.0 if sys.stderr.isatty() else 60.0,
-        ) as bar,
-    ):
-        for made in map_in_order(make_record, source.candidates(), num_workers):
-            if isinstance(made, EncodedRecord) and made.id in ids:
-                made = Skipped(made.name, "repeated id", f"Another record has the id {made.id!r}.")
-            if isinstance(made, Skipped):
-                skipped[made.reason] += 1
-                skipped_file.write(json.dumps(dataclasses.asdict(made)) + "\n")
-                skipped_file.flush()
-            else:
-                writer.write(made.encoded)
-                ids.add(made.id)
-                num_masks += made.num_masks
-                dropped.update(made.dropped)
-            bar.set_postfix(masks=num_masks, skipped=skipped.total(), refresh=False)
-            bar.update()
-            seen = len(ids) + skipped.total()
-            if seen >= _EARLY and skipped.total() > 2 * max_skipped * seen:
-                break
-        _check_skipped(skipped, len(ids), max_skipped, output)
-    manifest = Manifest(
-        source=source.describe(),
-        sample=sample.describe(),
-        num_records=len(ids),
-        num_masks=num_masks,
-        skipped=dict(sorted(skipped.items())),
-        dropped_masks={reason: count for reason, count in sorted(dropped.items()) if count},
-        shards=tuple(writer.shards),
-    )
-    write_manifest(output, manifest)
-    return manifest
+    # Before the lock, which would leave its trace in a folder that is not to be touched.
+    check_folder(output)
+    # Kept until the manifest is written: shards without one are there to be cleared.
+    with held_alone(output, "conversion"):
+        skipped, dropped = collections.Counter[str](), collections.Counter[str]()
+        ids: set[str] = set()
+        num_masks = 0
+        with (
+            ShardWriter(output, records_per_shard) as writer,
+            (output / SKIPPED_FILE).open("w", encoding="utf-8") as skipped_file,
+            tqdm.tqdm(
+                desc="converting",
+                total=source.total,
+                unit="img",
+                mininterval=1.0 if sys.stderr.isatty() else 60.0,
+            ) as bar,
+        ):
+            for made in map_in_order(make_record, source.candidates(), num_workers):
+                if isinstance(made, EncodedRecord) and made.id in ids:
+                    made = Skipped(
+                        made.name, "repeated id", f"Another record has the id {made.id!r}."
+                    )
+                if isinstance(made, Skipped):
+                    skipped[made.reason] += 1
+                    skipped_file.write(json.dumps(dataclasses.asdict(made)) + "\n")
+                    skipped_file.flush()
+                else:
+                    writer.write(made.encoded)
+                    ids.add(made.id)
+                    num_masks += made.num_masks
+                    dropped.update(made.dropped)
+                bar.set_postfix(masks=num_masks, skipped=skipped.total(), refresh=False)
+                bar.update()
+                seen = len(ids) + skipped.total()
+                if seen >= _EARLY and skipped.total() > 2 * max_skipped * seen:
+                    break
+            _check_skipped(skipped, len(ids), max_skipped, output)
+        manifest = Manifest(
+            source=source.describe(),
+            sample=sample.describe(),
+            num_records=len(ids),
+            num_masks=num_masks,
+            skipped=dict(sorted(skipped.items())),
+            dropped_masks={reason: count for reason, count in sorted(dropped.items()) if count},
+            shards=tuple(writer.shards),
+        )
+        write_manifest(output, manifest)
+        return manifest
 
 
 def make_record(candidate: Candidate | Skipped) -> EncodedRecord | Skipped:

@@ -142,7 +142,9 @@ def open_mask_records(directory: str | os.PathLike[str]) -> MaskRecords | TfdsMa
 
 def _check_files(directory: pathlib.Path, shards: tuple[Shard, ...]) -> None:
     """Compares names and sizes with the manifest; cheap for any number of shards."""
-    sizes = {path.name: path.stat().st_size for path in directory.iterdir()}
+    # Only shards: other files, such as a lock, may go while one looks.
+    shard_files = [path for path in directory.iterdir() if "array_record" in path.name]
+    sizes = {path.name: path.stat().st_size for path in shard_files}
     complaints = []
     for shard in shards:
         size = sizes.pop(shard.file, None)
@@ -152,11 +154,7 @@ def _check_files(directory: pathlib.Path, shards: tuple[Shard, ...]) -> None:
             complaints.append(
                 f"{directory / shard.file} has {size} bytes, the manifest says {shard.bytes}."
             )
-    complaints += [
-        f"{directory / name} is not in the manifest."
-        for name in sorted(sizes)
-        if "array_record" in name
-    ]
+    complaints += [f"{directory / name} is not in the manifest." for name in sorted(sizes)]
     if complaints:
         raise ValueError(_and_others(complaints))
 

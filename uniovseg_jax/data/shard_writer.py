@@ -9,13 +9,14 @@ from typing import Any
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from uniovseg_jax.data.manifest import MANIFEST_FILE, Shard, file_sha256
+from uniovseg_jax.files import LOCK_FILE
 
 SKIPPED_FILE = "skipped.jsonl"
 # One record per chunk, for random access. JPEGs do not shrink further; decompression would only
 # cost time.
 _OPTIONS = "group_size:1,uncompressed"
 _OURS = re.compile(
-    r"masks-\d{5}\.array_record|\.masks-\d{5}\.array_record\.tmp"
+    rf"{re.escape(LOCK_FILE)}|masks-\d{{5}}\.array_record|\.masks-\d{{5}}\.array_record\.tmp"
     rf"|{re.escape(SKIPPED_FILE)}|\.{re.escape(MANIFEST_FILE)}\.[0-9a-f]{{8}}\.tmp\.json"
 )
 
@@ -24,7 +25,8 @@ class ShardWriter:
     """Fills shard after shard with a fixed number of records; the same records give the same files.
 
     Use as a context; `shards` is complete after it. A shard has a temporary name until it is full,
-    closed and counted. Nothing here makes the folder readable: the manifest does.
+    closed and counted. Nothing here makes the folder readable: the manifest does. Until that is
+    written it is up to the caller to keep other conversions out (`files.held_alone`).
     """
 
     def __init__(self, directory: pathlib.Path, records_per_shard: int):
@@ -113,17 +115,27 @@ def count_records(path: pathlib.Path) -> int:
         reader.close()
 
 
-def _clear(directory: pathlib.Path) -> None:
+def check_folder(directory: pathlib.Path) -> None:
+    """Makes sure that a conversion may write to a folder; changes nothing.
+
+    Raises:
+      ValueError: If the folder is finished or holds anything that no conversion wrote.
+    """
     if (directory / MANIFEST_FILE).exists():
         raise ValueError(f"{directory} holds a finished conversion; delete it or choose another.")
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file; expected a folder for the records.")
-    directory.mkdir(parents=True, exist_ok=True)
-    left = sorted(directory.iterdir())
-    foreign = [path.name for path in left if not _OURS.fullmatch(path.name)]
+    found = sorted(directory.iterdir()) if directory.exists() else []
+    foreign = [path.name for path in found if not _OURS.fullmatch(path.name)]
     if foreign:
         raise ValueError(
             f"{directory} holds {foreign[0]!r}, which no conversion wrote; choose an empty folder."
         )
-    for path in left:
-        path.unlink()
+
+
+def _clear(directory: pathlib.Path) -> None:
+    check_folder(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in list(directory.iterdir()):
+        if path.name != LOCK_FILE:  # Of the conversion that is about to write.
+            path.unlink()

@@ -131,18 +131,24 @@ class BestMasks:
 
     Attributes:
       iou: Intersection over union, 0 as long as nothing overlaps.
-      masks: The best masks; empty as long as nothing overlaps.
+      words: The best masks as words of `PackedMasks`; empty as long as nothing overlaps.
     """
 
     def __init__(self, truth: TrueMasks):
         self.iou = np.zeros(len(truth))
-        self.masks = PackedMasks(np.zeros_like(truth.masks.words), truth.masks.width)
+        self.words = np.zeros_like(truth.masks.words)
+        self._width = truth.masks.width
+
+    @property
+    def masks(self) -> PackedMasks:
+        """The best masks so far; what comes later does not change them."""
+        return PackedMasks(self.words.copy(), self._width)
 
     def offer(self, iou: Float[np.ndarray, " n"], words: UInt64[np.ndarray, "n h words"]) -> None:
         """Takes over what is better among one more mask, as words, for every true one."""
         better = np.flatnonzero(iou > self.iou)
         self.iou[better] = iou[better]
-        self.masks.words[better] = words[better]
+        self.words[better] = words[better]
 
 
 class GridScorer:
@@ -195,7 +201,7 @@ class OwnPromptScorer:
         for best, ranking in zip(self.best.values(), rankings, strict=True):
             chosen = ranking.argmax(axis=1)
             best.iou[rows] = np.take_along_axis(iou, chosen[:, None], axis=1)[:, 0]
-            best.masks.words[rows] = predicted.words[np.arange(q) * k + chosen]
+            best.words[rows] = predicted.words[np.arange(q) * k + chosen]
         self._done += q
 
 

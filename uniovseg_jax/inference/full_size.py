@@ -124,6 +124,15 @@ class NetworkInput:
         """
         return (len(self.pixels) - 1) / max(1, max(self.image_hw) - 1)
 
+    @property
+    def box_scale(self) -> float:
+        """Factor from edges of boxes in the image to those in the network input.
+
+        Edges lie between pixels: the image's far edge is the content's, as for boxes in training
+        and for the masks that are resized.
+        """
+        return len(self.pixels) / max(self.image_hw)
+
     def full_size(self, mask_logits: Float[np.ndarray, "n h w"]) -> FullSizeLogits:
         """Wraps logits of the network, at any stride, to be resized to the image."""
         side = len(self.pixels)

@@ -143,7 +143,7 @@ class Predictor:
             boxes = points_to_boxes(jnp.asarray(points, jnp.float32), self._config.point_box_size)
             return self._image, np.asarray(boxes), "point"
         assert box is not None
-        boxes = _check_boxes(box, source.image_hw) * source.scale
+        boxes = _check_boxes(box, source.image_hw) * source.box_scale
         return self._image, boxes.astype(np.float32), "box"
 
     def _decode_chunks(

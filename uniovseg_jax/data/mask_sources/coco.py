@@ -23,11 +23,14 @@ from uniovseg_jax.data.mask_sources.source import (
     parse_json,
     whole_number,
 )
-from uniovseg_jax.image_io import open_image
-from uniovseg_jax.masks import MAX_AREA, MAX_SIDE, rle_area, rle_decode, rle_encode
+from uniovseg_jax.data.records import MAX_MASKS
+from uniovseg_jax.image_io import MAX_PIXELS, open_image
+from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode, rle_encode
 
 # COCO's file of 118,287 training images has 0.47 GB.
 _MAX_FILE_BYTES = 1 << 32
+# Of all edges of a mask's polygons together, in pixels; the outline of a thing has some thousands.
+_MAX_OUTLINE = 10**6
 
 
 class CocoMasks:
@@ -81,7 +84,10 @@ class CocoMasks:
         return {"layout": self._layout, "annotations": self._path.name}
 
     def candidates(self) -> Iterator[Candidate | Skipped]:
-        """Yields the images of the sample, then the annotations that belong to none."""
+        """Yields the images of the sample, then those that only annotations know of.
+
+        Last come annotations that name no image at all.
+        """
         known = set()
         for index, entry in enumerate(self._entries):
             name = f"{self._path.name}: images[{index}]"
@@ -99,8 +105,8 @@ class CocoMasks:
                     whole_number(entry, "height", high=MAX_SIDE),
                     whole_number(entry, "width", high=MAX_SIDE),
                 )
-                if hw[0] * hw[1] > MAX_AREA:
-                    raise ValueError(f"{hw[0]} x {hw[1]} is more than {MAX_AREA} pixels.")
+                if hw[0] * hw[1] > MAX_PIXELS:
+                    raise ValueError(f"{hw[0]} x {hw[1]} is more than {MAX_PIXELS} pixels.")
             except ValueError as error:
                 yield Skipped(name, "bad annotation", str(error))
                 continue
@@ -111,9 +117,11 @@ class CocoMasks:
             read = self._reader(self._by_image.get(image_id, []), hw)
             yield Candidate(str(image_id), f"{name} ({path.name})", FilePart(path), read)
         for image_id, entries in self._by_image.items():
-            for index, _ in entries if image_id not in known else ():
-                name = f"{self._path.name}: annotations[{index}]"
-                yield Skipped(name, "no image", f"It is about an unknown image {image_id}.")
+            # One per image, as everything is counted, however many annotations it has.
+            if image_id not in known and self._sample.keeps_image(str(image_id)):
+                name = f"{self._path.name}: annotations[{entries[0][0]}]"
+                detail = f"Annotations about image {image_id}, which is not listed: {len(entries)}."
+                yield Skipped(name, "no image", detail)
         yield from self._strays
 
     def _reader(
@@ -197,7 +205,8 @@ def _draw_polygons(polygons: list[Any], height: int, width: int) -> dict[str, An
     """Returns the union of polygons as run lengths, drawn as COCO does."""
     from pycocotools import mask as coco_mask
 
-    # The C code trusts what it gets, and its work grows with the length of the edges.
+    # The C code trusts what it gets. Its work and memory grow with the length of the edges, and it
+    # does not look whether it got that memory.
     limit = 2 * max(height, width)
     for polygon in polygons:
         if not (finite_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0):
@@ -208,11 +217,23 @@ def _draw_polygons(polygons: list[Any], height: int, width: int) -> dict[str, An
         raise ValueError("It has no polygon.")
     # An edge's end points are compared as integers of 32 bits; these stay far below.
     shapes: Any = [list(map(float, polygon)) for polygon in polygons]
+    outline = sum(map(_outline, shapes))
+    if outline > _MAX_OUTLINE:
+        raise ValueError(
+            f"Its polygons have an outline of {outline:.0f} pixels, more than {_MAX_OUTLINE}."
+        )
     rles = coco_mask.frPyObjects(shapes, height, width)
     union = np.zeros((height, width), bool)
     for rle in rles:
         union |= rle_decode(rle)
     return rle_encode(union)
+
+
+def _outline(polygon: list[float]) -> float:
+    """Returns how many pixels the edges of a closed polygon take, drawn one after the other."""
+    corners = np.array(polygon, np.float64).reshape(-1, 2)
+    edges = np.diff(corners, axis=0, append=corners[:1])
+    return float(np.abs(edges).max(axis=1).sum())
 
 
 def _read_panoptic(
@@ -224,6 +245,8 @@ def _read_panoptic(
     infos = entry.get("segments_info")
     if not is_plain_name(entry.get("file_name")) or not isinstance(infos, list):
         raise ValueError(f"annotations[{index}] lacks a plain file_name or a list segments_info.")
+    if len(infos) > MAX_MASKS:
+        raise ValueError(f"annotations[{index}] lists {len(infos)} segments, over {MAX_MASKS}.")
     ids = _read_ids(folder / entry["file_name"])
     if ids.shape != (height, width):
         raise ValueError(

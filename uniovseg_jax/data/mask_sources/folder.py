@@ -77,10 +77,16 @@ class FolderMasks:
         }
 
     def candidates(self) -> Iterator[Candidate | Skipped]:
-        """Yields the images of the sample; a file without its other half is skipped."""
+        """Yields the images of the sample; a file without its other half is skipped.
+
+        So is one whose name is not UTF-8.
+        """
         for stem in filter(self._sample.keeps_image, self._stems):
             image, annotation = self._images.get(stem), self._annotations.get(stem)
-            if annotation is None:
+            if not _is_text(stem):
+                detail = "The file name is not UTF-8, which the id of a record has to be."
+                yield Skipped(f"{stem!r}", "bad name", detail)
+            elif annotation is None:
                 yield Skipped(f"{stem!r}", "no annotation", "There is no mask file of this stem.")
             elif image is None:
                 yield Skipped(f"{stem!r}", "no image", "There is no image of this stem.")
@@ -102,36 +108,47 @@ def number_regions(
     Pixels of one label are connected when they touch at an edge or a corner.
 
     Args:
-      labels: Label of every pixel.
+      labels: Label of every pixel, 0 or more.
       void_labels: Labels that make no region.
       min_area: Smaller regions are left out; from 1 on in pixels, below as a share of the map.
 
     Returns:
       The region of every pixel, from 1 on by label and within one from top to bottom, 0 for none;
       the number of regions; and how many were too small.
+
+    Raises:
+      ValueError: If there are more than `MAX_MASKS` labels or regions.
     """
     least = min_area if min_area >= 1 else min_area * labels.size
-    regions, num_regions, num_small = np.zeros(labels.shape, np.int64), 0, 0
-    for label in np.setdiff1d(labels, void_labels):
-        numbers: Any = ndimage.label(labels == label, _NEIGHBOURS)[0]  # pyright: ignore
+    # find_objects counts from 1; a label that does not occur has no box.
+    boxes: Any = ndimage.find_objects(labels.astype(np.int32) + 1)
+    found = [n for n, box in enumerate(boxes) if box is not None and n not in void_labels]
+    if len(found) > MAX_MASKS:
+        raise ValueError(f"{len(found)} labels, expected at most {MAX_MASKS}")
+    regions, num_regions, num_small = np.zeros(labels.shape, np.int32), 0, 0
+    for label in found:
+        box = boxes[label]
+        numbers: Any = ndimage.label(labels[box] == label, _NEIGHBOURS)[0]  # pyright: ignore
         areas = np.bincount(numbers.ravel())
         kept: Any = areas >= least
         kept[0] = False
         # Renumbered without gaps, behind those of the labels before.
-        regions += np.where(kept, num_regions + np.cumsum(kept), 0)[numbers]
+        regions[box] += np.where(kept, num_regions + np.cumsum(kept), 0).astype(np.int32)[numbers]
         num_regions += int(kept.sum())
         num_small += int(areas.size - 1 - kept.sum())
+        if num_regions > MAX_MASKS:
+            raise ValueError(f"more than {MAX_MASKS} regions")
     return regions, num_regions, num_small
 
 
 def _read_label_map(part: FilePart, void_labels: tuple[int, ...], min_area: float) -> Annotation:
     labels = read_labels(part.read(MAX_IMAGE_BYTES), part.path.name)
-    regions, num_regions, num_small = number_regions(labels, void_labels, min_area)
-    if num_regions > MAX_MASKS:
+    try:
+        regions, num_regions, num_small = number_regions(labels, void_labels, min_area)
+    except ValueError as error:
         raise ValueError(
-            f"{part.path.name} has {num_regions} regions, more than {MAX_MASKS}; is it a label "
-            "map, and min_area not too small?"
-        )
+            f"{part.path.name} has {error}; is it a label map, and min_area not too small?"
+        ) from error
     masks = [rle_encode(regions == number) for number in range(1, num_regions + 1)]
     height, width = labels.shape
     return Annotation(height, width, masks, {"small": num_small})
@@ -149,6 +166,11 @@ def _read_json(part: FilePart) -> Annotation:
         raise ValueError('Mask 0 has no "size" of two whole numbers.')
     height, width = size
     return Annotation(height, width, masks)
+
+
+def _is_text(name: str) -> bool:
+    """Says whether a file name is UTF-8; other bytes come as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, pathlib.Path]:

@@ -98,8 +98,10 @@ class Sa1bTars:
             part = FilePart(tar, member.offset_data, member.size)
             if member.size > _LIMITS[kind]:
                 part = None
-                detail = f"It has {member.size} bytes, more than {_LIMITS[kind]}."
-                yield Skipped(f"{name}.{kind}", "too large", detail)
+                # Once per image, as everything is counted: not again if its other half was too.
+                if image_id not in waiting or waiting[image_id][1]:
+                    detail = f"It has {member.size} bytes, more than {_LIMITS[kind]}."
+                    yield Skipped(f"{name}.{kind}", "too large", detail)
             if image_id not in waiting:
                 waiting[image_id] = (kind, part)
                 continue

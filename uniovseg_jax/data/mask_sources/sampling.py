@@ -12,7 +12,8 @@ class Sample:
     """Which images, or which whole tars, are kept.
 
     A name is kept when `int(sha1(f"{seed}:{name}"), 16) mod 10,000 < round(10,000 * share)`, with
-    sha1 over UTF-8 and read as one hexadecimal number. The name of an image is its id (SA-1B's
+    sha1 over UTF-8 (of a file name that is not UTF-8, over its bytes) and read as one hexadecimal
+    number. The name of an image is its id (SA-1B's
     `sa_223750.jpg` is "223750"; COCO's ids have no leading zeros; in a folder it is the stem); that
     of a tar is its file name, such as "sa_000020.tar".
 
@@ -50,5 +51,6 @@ class Sample:
         return dataclasses.asdict(self)
 
     def _keeps(self, name: str) -> bool:
-        digest = hashlib.sha1(f"{self.seed}:{name}".encode(), usedforsecurity=False).hexdigest()
+        text = f"{self.seed}:{name}".encode(errors="surrogateescape")
+        digest = hashlib.sha1(text, usedforsecurity=False).hexdigest()
         return int(digest, 16) % _PARTS < round(_PARTS * self.share)
