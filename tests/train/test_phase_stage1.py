@@ -176,12 +176,12 @@ def test_released_targets_are_those_of_the_literal_rule(make_records_config, tmp
     mesh = sharding.make_mesh(4, 4)
     match = make_released_matcher(make_model(config), loss_config, mesh)
     spread = sharding.shard_batch(next(iter(phase.batches)), mesh)
-    split = jax.tree.map(
-        lambda x: jax.device_put(
-            x, jax.NamedSharding(mesh, jax.P("fsdp" if x.ndim and x.shape[0] % 4 == 0 else None))
-        ),
-        phase.variables,
-    )
+
+    def place(x):
+        spec = jax.P("fsdp") if x.ndim and x.shape[0] % 4 == 0 else jax.P()
+        return jax.device_put(x, jax.NamedSharding(mesh, spec))
+
+    split = jax.tree.map(place, phase.variables)
     np.testing.assert_array_equal(match(split, spread)["targets"], found["targets"])
 
     def decode(model):
