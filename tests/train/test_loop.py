@@ -1,6 +1,7 @@
 """The loop as a whole: what a run leaves behind, and that stopping it changes nothing."""
 
 import json
+import os
 import shutil
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from uniovseg_jax.data import pipeline
+from uniovseg_jax.locks import held_alone
 from uniovseg_jax.models.presets import get_preset
 from uniovseg_jax.train import loop
 from uniovseg_jax.train.objectives import Objective
@@ -121,6 +123,13 @@ def test_training_stops_when_patience_is_at_its_end(fake_run):
 def test_without_a_chosen_metric_the_last_parameters_are_kept(fake_run):
     final, _ = fake_run(make_fake_phase([3.0, 2.0, 1.0, 0.0, 0.0, 0.0]), evals__select="")
     assert final["selected_step"] == 6
+
+
+def test_a_second_trainer_is_refused_and_hears_who_is_first(make_config, tmp_path):
+    with held_alone(tmp_path, "trainer"):
+        with pytest.raises(ValueError, match=f"in use by another trainer .process {os.getpid()} "):
+            loop.train(make_config("clip"), tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_what_happens_every_0_steps_happens_at_the_end_alone(fake_run, tmp_path):

@@ -24,7 +24,7 @@ from uniovseg_jax.data.mask_sources.source import (
 from uniovseg_jax.data.records import check_masks, encode_record
 from uniovseg_jax.data.shard_writer import SKIPPED_FILE, ShardWriter, check_folder
 from uniovseg_jax.data.workers import map_in_order
-from uniovseg_jax.files import held_alone
+from uniovseg_jax.locks import held_alone
 
 # After so many records a share of skipped ones that is twice what is allowed ends the conversion.
 _EARLY = 1_000

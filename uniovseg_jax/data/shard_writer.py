@@ -9,7 +9,7 @@ from typing import Any
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from uniovseg_jax.data.manifest import MANIFEST_FILE, Shard, file_sha256
-from uniovseg_jax.files import LOCK_FILE
+from uniovseg_jax.locks import LOCK_FILE
 
 SKIPPED_FILE = "skipped.jsonl"
 # One record per chunk, for random access. JPEGs do not shrink further; decompression would only
@@ -26,7 +26,7 @@ class ShardWriter:
 
     Use as a context; `shards` is complete after it. A shard has a temporary name until it is full,
     closed and counted. Nothing here makes the folder readable: the manifest does. Until that is
-    written it is up to the caller to keep other conversions out (`files.held_alone`).
+    written it is up to the caller to keep other conversions out (`locks.held_alone`).
     """
 
     def __init__(self, directory: pathlib.Path, records_per_shard: int):

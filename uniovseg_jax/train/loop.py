@@ -12,12 +12,12 @@ import tqdm
 from PIL import Image
 
 from uniovseg_jax.files import write_whole
+from uniovseg_jax.locks import held_alone
 from uniovseg_jax.train import optimizer as optimizer_lib
 from uniovseg_jax.train import sharding, steps
 from uniovseg_jax.train.checkpoint import Checkpointer
 from uniovseg_jax.train.clock import Clock
 from uniovseg_jax.train.interruption import Interrupted, Interruption
-from uniovseg_jax.train.lock import RunLock
 from uniovseg_jax.train.metric_writer import MetricWriter
 from uniovseg_jax.train.phase import Phase
 from uniovseg_jax.train.phases import make_phase
@@ -66,9 +66,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dic
     sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
     workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        lock = sharding.in_first_process(lambda: RunLock(workdir))
-        if lock:
-            stack.enter_context(lock)
+        sharding.in_first_process(lambda: stack.enter_context(held_alone(workdir, "trainer")))
         interruption = stack.enter_context(Interruption())
         with interruption.nothing_to_save():
             run = stack.enter_context(contextlib.closing(_Run(config, workdir, mesh)))

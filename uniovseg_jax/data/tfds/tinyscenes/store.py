@@ -14,7 +14,7 @@ from PIL import Image
 
 from uniovseg_jax.data.tfds.tinyscenes import records
 from uniovseg_jax.data.tfds.tinyscenes.scenes import PARTS
-from uniovseg_jax.files import one_at_a_time
+from uniovseg_jax.locks import one_at_a_time
 
 if TYPE_CHECKING:  # tfds is imported only where a part is rendered or read
     from uniovseg_jax.data.tfds.tinyscenes.builder import TinyscenesConfig
