@@ -105,8 +105,9 @@ def pack_masks(
     packed = np.zeros((count, size, size // 8), np.uint8)
     for mask, (pixels, top, left) in zip(packed, blocks, strict=False):
         h, w = pixels.shape
-        first = left // 8
-        aligned = np.pad(pixels, ((0, 0), (left % 8, 0)))
+        first, shift = divmod(left, 8)
+        aligned = np.zeros((h, shift + w), bool)
+        aligned[:, shift:] = pixels
         rows = np.packbits(aligned, axis=1)
         mask[top : top + h, first : first + rows.shape[1]] = rows
     return packed
