@@ -38,6 +38,7 @@ def test_a_run_leaves_a_model_metrics_and_a_final_line(make_config, clip_run):
     assert 0 <= final["metrics"]["retrieval"] <= 100
     pretrained = load_pretrained(clip_run / "model")
     assert pretrained.parts == ("clip",)
+    assert set(pretrained.variables["params"]) == {"clip"}  # Without the head of the loss.
     assert params_sha256(pretrained.variables) == final["params_sha256"]
     assert pretrained.metadata["metrics"] == final["metrics"]
     steps = [line["step"] for line in read(clip_run / "metrics.jsonl") if "loss" in line]
