@@ -17,7 +17,7 @@ steps of 56 images, which see 30 % of SA-1B once; the released configuration has
 
 Hours and memory: not measured yet, nobody has trained this. By arithmetic (2.8 TFLOP per image of
 stage 1) a quarter of the peak of eight H100 makes it 1.6 hours, of one H200 13, which
-takes 570 and 71 images a second from the loader: 22 and 3 cores. What the compiler says of memory
+takes 570 and 71 images a second from the loader: 23 and 3 cores. What the compiler says of memory
 on TPUs, and how the loader was measured, stands in docs/performance.md.
 """
 

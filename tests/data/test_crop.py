@@ -61,6 +61,18 @@ def test_a_cut_mask_is_the_mask_that_is_cut():
         np.testing.assert_array_equal(cut(crop, mask), literal_mask(mask, size, *where))
 
 
+def test_empty_runs_change_nothing():
+    mask = draw_mask(np.random.default_rng(1), 30, 40)
+    runs = list(np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=~mask[0, 0])), append=1200))
+    runs = [0, *runs] if mask[0, 0] else runs
+    torn = [part for run in runs for part in (run - run // 2, 0, run // 2)]
+    for padded in (runs, torn, [*runs, 0], [*runs, 0, 0]):
+        block = Crop(30, 40, 64, 0.9, 0.0, True).cut_mask({"size": [30, 40], "counts": padded})
+        whole = Crop(30, 40, 64, 0.9, 0.0, True).cut_mask(rle_encode(mask))
+        assert block[1:] == whole[1:]
+        np.testing.assert_array_equal(block.pixels, whole.pixels)
+
+
 @pytest.mark.parametrize("scale", [0.5, 0.8, 1.0, 1.2, 1.7])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("offset", [0.0, 0.4, 1.0])

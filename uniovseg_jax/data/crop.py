@@ -93,52 +93,57 @@ class Crop:
         h, w, runs = checked_runs(rle)
         if (h, w) != (self.height, self.width):
             raise ValueError(f"A mask is {h} x {w}, its image {self.height} x {self.width}.")
-        ends = np.cumsum(runs)
-        starts, ends = ends[0::2], ends[1::2]  # Of the foreground, column by column.
-        starts = starts[: len(ends)]
-        starts, ends = starts[starts < ends], ends[starts < ends]
-        if not len(starts):
+        bounds = np.cumsum(runs)  # Where the foreground starts and ends, column by column.
+        bounds = bounds[: len(bounds) // 2 * 2].reshape(-1, 2)
+        bounds = bounds[bounds[:, 0] < bounds[:, 1]].ravel()
+        if not len(bounds):
             return None
-        columns, rows = self._source_columns, self._source_rows
-        inside = np.flatnonzero((columns >= starts[0] // h) & (columns <= (ends[-1] - 1) // h))
-        if not len(inside):
-            return None
-        top, bottom = 0, h - 1
+        columns = bounds // h
+        rows = bounds - columns * h
+        over = rows[1::2] == 0  # The last pixel is at the foot of the column before.
+        last = columns[1::2] - over
+        left, right = self._shown_columns[[columns[0], last[-1] + 1]]
+        top, bottom = 0, h
         # Otherwise a run goes over the end of a column: it touches the first and the last row.
-        if np.array_equal(starts // h, (ends - 1) // h):
-            top, bottom = int((starts % h).min()), int(((ends - 1) % h).max())
-        seen = np.flatnonzero((rows >= top) & (rows <= bottom))
-        if not len(seen):
+        if np.array_equal(columns[0::2], last):
+            top, bottom = rows[0::2].min(), h if over.any() else rows[1::2].max()
+        top, bottom = self._shown_rows[[top, bottom]]
+        # The same runs, counting only pixels that are shown.
+        shown, rows = self._shown_columns[columns], self._shown_rows[rows].clip(top, bottom) - top
+        rows *= self._shown_columns[columns + 1] - shown
+        ends = (shown - left) * (bottom - top) + rows
+        runs = np.diff(ends, prepend=0, append=(right - left) * (bottom - top))
+        if not runs[1::2].any():
             return None
-        own = columns[inside]
-        low, high = int(own.min()), int(own.max())
-        block = _decode_columns(starts, ends, h, low, high + 1)
-        pixels = block.take(own - low, axis=0).take(rows[seen], axis=1).T
-        if not pixels.any():
-            return None
-        return MaskBlock(pixels, int(seen[0]), int(inside[0]))
+        pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(right - left, -1)
+        repeats = self._columns[1]
+        start = repeats[:left].sum()
+        if (repeats[left:right] != 1).any():
+            pixels = pixels.repeat(repeats[left:right], axis=0)
+        if self.flip:
+            pixels, start = pixels[::-1], self.content_hw[1] - start - len(pixels)
+        return MaskBlock(pixels.T, int(top), int(start))
 
     @functools.cached_property
-    def _source_rows(self) -> Int[np.ndarray, " content"]:
-        """Row of the image that each row of the content shows."""
-        return _nearest(self.content_hw[0], self.origin[0], self.height, self.scaled_hw[0])
+    def _shown_rows(self) -> Int[np.ndarray, "{self.height}+1"]:
+        """How many rows of the content show a row of the image above this one."""
+        rows = _nearest(self.content_hw[0], self.origin[0], self.height, self.scaled_hw[0])
+        return np.searchsorted(rows, np.arange(self.height + 1))
 
     @functools.cached_property
-    def _source_columns(self) -> Int[np.ndarray, " content"]:
+    def _columns(self) -> tuple[Int[np.ndarray, " shown"], Int[np.ndarray, " shown"]]:
+        """The columns of the image that the content shows, in their order, and how often each."""
         columns = _nearest(self.content_hw[1], self.origin[1], self.width, self.scaled_hw[1])
-        return self.width - 1 - columns if self.flip else columns
+        if self.flip:
+            columns = self.width - 1 - columns[::-1]
+        return np.unique(columns, return_counts=True)
+
+    @functools.cached_property
+    def _shown_columns(self) -> Int[np.ndarray, "{self.width}+2"]:
+        """How many columns of the image left of this one are shown."""
+        return np.searchsorted(self._columns[0], np.arange(self.width + 2))
 
 
 def _nearest(count: int, origin: int, length: int, scaled: int) -> Int[np.ndarray, " count"]:
     positions = (np.arange(count) + origin + 0.5) * length / scaled
     return np.minimum(positions.astype(np.int64), length - 1)
-
-
-def _decode_columns(
-    starts: Int[np.ndarray, " r"], ends: Int[np.ndarray, " r"], h: int, low: int, high: int
-) -> Bool[np.ndarray, "w h"]:
-    """Decodes the columns from `low` to before `high` of runs of foreground."""
-    bounds = np.stack([starts, ends], axis=1).clip(low * h, high * h) - low * h
-    runs = np.diff(bounds.ravel(), prepend=0, append=(high - low) * h)
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs).reshape(high - low, h)
