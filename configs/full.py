@@ -23,7 +23,12 @@ on TPUs, and how the loader was measured, stands in docs/performance.md.
 
 import ml_collections
 
-from uniovseg_jax.train.default_config import STAGE1_NO_DECAY, default_config, parse_options
+from uniovseg_jax.train.default_config import (
+    STAGE1_NO_DECAY,
+    default_config,
+    parse_options,
+    stage2_data,
+)
 
 _PHASES = ("stage1", "stage2")
 
@@ -78,6 +83,9 @@ def _stage2(config: ml_collections.ConfigDict) -> None:
     # Training reads stored averages of regions, so the adapter works on these.
     config.model.adapter.mode = "pooled"
     config.freeze = (r"(clip|pixel_decoder|prompt_encoder|mask_decoder)/.*",)
-    config.data = ml_collections.ConfigDict({"pairs": "", "seed": config.seed})
+    config.data = stage2_data(max_skipped=0.001)
+    config.data.name = "captions"
+    config.data.train = ""  # A folder made by scripts/prepare_captions.py.
+    config.data.verify = True  # Compare the digests of all shards first.
     config.loss = ml_collections.ConfigDict({"name": "cosine"})
     config.optimizer.no_decay = (r"adapter/.*/norm/(bias|scale)",)

@@ -22,7 +22,12 @@ import pathlib
 
 import ml_collections
 
-from uniovseg_jax.train.default_config import STAGE1_NO_DECAY, default_config, parse_options
+from uniovseg_jax.train.default_config import (
+    STAGE1_NO_DECAY,
+    default_config,
+    parse_options,
+    stage2_data,
+)
 
 _ASSETS = pathlib.Path(__file__).resolve().parent.parent / "uniovseg_jax" / "assets"
 _PHASES = ("clip", "stage1", "stage2")
@@ -102,11 +107,10 @@ def _stage2(config: ml_collections.ConfigDict) -> None:
     config.total_steps = 1200
     config.init = str(_ASSETS / "tinyscenes_stage1")
     config.freeze = (r"(clip|pixel_decoder|prompt_encoder|mask_decoder)/.*",)
-    config.data.pairs = ""  # A kept store of pairs; empty: they are made first.
+    # Half of the pairs of this world are guesses; those that were nearly others are left out. All
+    # vectors are kept for the paired ceiling.
+    config.data.update(stage2_data(confident_share=0.5, vectors="all"))
     config.data.caption = "refined"  # Or raw.
-    config.data.cost = "cosine"  # Or prob.
-    # Half of the pairs of this world are guesses; those that were nearly others are left out.
-    config.data.confident_share = 0.5
     config.loss = ml_collections.ConfigDict({"name": "cosine"})  # Or contrastive.
     config.optimizer.learning_rate = 6e-3
     config.optimizer.no_decay = (r"adapter/.*/norm/(bias|scale)",)

@@ -2,77 +2,76 @@ import json
 
 import numpy as np
 import pytest
+from made_regions import make_regions, write_store
 
-from uniovseg_jax.alignment import store as store_lib
-from uniovseg_jax.alignment.pairs import ImageRegions, match_image
-from uniovseg_jax.alignment.store import PairStore, StoreWriter, make_targets, open_store
+from uniovseg_jax.alignment.pairs import match_costs
+from uniovseg_jax.alignment.store import PairStore, StoredImage, open_store
+from uniovseg_jax.alignment.store_writer import StoreWriter, write_targets
 
 NAMES = ("blue tree", "grass", "red ball")
+
+
+def _embed(names):
+    return np.eye(3, 6, dtype=np.float32)[[NAMES.index(name) for name in names]]
 
 
 def _images(count):
     rng = np.random.default_rng(0)
     for i in range(count):
         n, e = int(rng.integers(0, 5)), int(rng.integers(0, 4))
-        yield ImageRegions(
-            image_id=f"image{i}",
-            entities=tuple(NAMES[:e]),
-            masks=tuple({"size": [4, 4], "counts": f"{k}0{i}"} for k in range(n)),
-            scores=rng.random(n).astype(np.float32),
-            costs=rng.random((2, n, e)).astype(np.float32),
-            pooled={
-                "clip": rng.random((n, 5)).astype(np.float32),
-                "res2": rng.random((n, 3)).astype(np.float32),
-            },
-        )
+        pooled = {
+            "clip": rng.random((n, 5)).astype(np.float32),
+            "res2": rng.random((n, 3)).astype(np.float32),
+        }
+        costs = rng.random((2, n, e)).astype(np.float32)
+        masks = [{"size": [4, 4], "counts": f"{k}0{i}"} for k in range(n)]
+        image = make_regions(f"image{i}", NAMES[:e], costs, pooled, masks)
+        yield image, match_costs(costs)
 
 
 def _write(directory, images, settings):
-    rows = []
-    with StoreWriter(directory, settings) as writer:
-        for image in images:
-            pairs = match_image(image)
-            writer.add(image, pairs)
-            rows += [
-                (store_lib.region_vectors(image, r), image.entities[e]) for r, e in pairs.tolist()
-            ]
-        writer.finish(make_targets(rows, NAMES, np.eye(3, 6, dtype=np.float32)))
+    write_store(StoreWriter(directory, settings), list(images), _embed)
+    return PairStore(directory)
 
 
-def test_what_was_written_comes_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_lib, "_IMAGES_PER_SHARD", 3)
+def test_what_was_written_comes_back(tmp_path):
     images = list(_images(8))
-    _write(tmp_path / "pairs", images, {"seed": 1})
-    store = PairStore(tmp_path / "pairs")
-    assert store.manifest["shards"] == 3
-    assert store.manifest["counts"]["images"] == 8
-    for (read, pairs), image in zip(store.images(), images, strict=True):
-        assert (read.image_id, read.entities, read.masks) == (
-            image.image_id,
-            image.entities,
-            image.masks,
-        )
-        np.testing.assert_array_equal(read.costs, image.costs)
-        np.testing.assert_array_equal(read.scores, image.scores)
-        np.testing.assert_array_equal(read.pooled["res2"], image.pooled["res2"])
-        np.testing.assert_array_equal(pairs, match_image(image))
+    store = _write(tmp_path / "pairs", images, {"seed": 1})
+    assert store.manifest["shards"] == 1
+    for read, (image, pairs) in zip(store.images(), images, strict=True):
+        assert read.preview == b"jpeg"
+        assert (read.regions.caption, read.regions.masks) == (image.caption, image.masks)
+        np.testing.assert_array_equal(read.regions.costs, image.costs)
+        np.testing.assert_array_equal(read.regions.scores, image.scores)
+        np.testing.assert_array_equal(read.regions.pooled["res2"], image.pooled["res2"])
+        np.testing.assert_array_equal(read.regions.vector_rows, image.vector_rows)
+        np.testing.assert_array_equal(read.pairs, pairs)
 
 
-def test_training_arrays_hold_the_vectors_and_embeddings_of_the_pairs(tmp_path):
+def test_a_store_may_hold_the_vectors_of_its_pairs_alone(tmp_path):
+    images = [(image.with_vectors_of(pairs[:, 0]), pairs) for image, pairs in _images(8)]
+    store = _write(tmp_path / "pairs", images, {})
+    for read, (image, pairs) in zip(store.images(), images, strict=True):
+        np.testing.assert_array_equal(read.regions.pooled["clip"], image.pooled["clip"])
+        for region in pairs[:, 0]:
+            found, expected = read.regions.vectors(region), image.vectors(region)
+            np.testing.assert_array_equal(found["clip"], expected["clip"])
+
+
+def test_examples_hold_the_vectors_and_embeddings_of_the_pairs(tmp_path):
     images = list(_images(6))
-    _write(tmp_path / "pairs", images, {})
-    store = PairStore(tmp_path / "pairs")
-    arrays = store.arrays()
-    pairs = list(store.pairs())
-    assert len(pairs) == len(arrays["entity"]) == store.manifest["counts"]["pairs"] > 0
-    by_id = {image.image_id: image for image in images}
+    store = _write(tmp_path / "pairs", images, {})
+    pairs, targets = list(store.pairs()), store.targets()
+    assert len(pairs) == len(targets) == store.manifest["targets"] > 0
+    examples = targets.examples(np.arange(len(pairs)))
+    assert examples["valid"].all()
+    by_id = {image.image_id: image for image, _ in images}
     for row, pair in enumerate(pairs):
-        image = by_id[pair.image_id]
-        np.testing.assert_array_equal(
-            arrays["pooled"]["clip"][row], image.pooled["clip"][pair.region]
-        )
-        assert NAMES[arrays["entity"][row]] == pair.entity
-        np.testing.assert_array_equal(arrays["text"][row], np.eye(3, 6)[NAMES.index(pair.entity)])
+        expected = by_id[pair.image_id].pooled["clip"][pair.region]
+        np.testing.assert_array_equal(examples["pooled"]["clip"][row], expected)
+        assert targets.names[examples["entity"][row]] == pair.entity
+        np.testing.assert_array_equal(examples["text"][row], _embed([pair.entity])[0])
+        np.testing.assert_array_equal(targets.examples(row)["text"], _embed([pair.entity])[0])
 
 
 def test_only_a_finished_store_of_the_same_settings_is_reused(tmp_path):
@@ -83,15 +82,35 @@ def test_only_a_finished_store_of_the_same_settings_is_reused(tmp_path):
     assert open_store(directory, {"sides": (1, 3)}) is None
 
 
-def test_a_store_that_is_not_finished_leaves_nothing_and_keeps_the_old_one(tmp_path):
+def test_a_store_that_is_not_finished_keeps_the_old_one_and_its_own_shards(tmp_path):
     directory = tmp_path / "pairs"
     _write(directory, _images(4), {"run": 1})
-    with pytest.raises(KeyboardInterrupt):
-        with StoreWriter(directory, {"run": 2}) as writer:
-            writer.add(next(iter(_images(1))), np.zeros((0, 2), np.int32))
-            raise KeyboardInterrupt
-    assert [path.name for path in tmp_path.iterdir()] == ["pairs"]
+    stored = [StoredImage(image, pairs, b"") for image, pairs in _images(2)]
+    writer = StoreWriter(directory, {"run": 2})
+    with pytest.raises(KeyboardInterrupt), writer.held():
+        writer.write_shard(1, stored)
+        raise KeyboardInterrupt
     assert PairStore(directory).settings == {"run": 1}
+    with writer.held():
+        assert writer.has_shard(1) and not writer.has_shard(0)
+    other = StoreWriter(directory, {"run": 3})
+    with other.held():
+        assert not other.has_shard(1)
+
+
+def test_two_cannot_write_the_same_store(tmp_path):
+    first, second = (StoreWriter(tmp_path / "pairs", {}) for _ in range(2))
+    with first.held(), pytest.raises(ValueError, match="in use by another matching"):
+        with second.held():
+            pass
+
+
+def test_targets_can_stand_alone(tmp_path):
+    rows = [({"clip": np.ones(2, np.float32) * i}, NAMES[i % 2]) for i in range(5)]
+    store = write_targets(tmp_path / "pairs", {}, rows, _embed)
+    assert list(store.images()) == []
+    np.testing.assert_array_equal(store.targets().entity, [0, 1, 0, 1, 0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs"]
 
 
 def test_other_folders_are_left_alone(tmp_path):

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from made_regions import make_regions, write_store
 
-from uniovseg_jax.alignment.pairs import ImageRegions
-from uniovseg_jax.alignment.store import PairStore, StoreWriter, make_targets, region_vectors
+from uniovseg_jax.alignment.store import PairStore
+from uniovseg_jax.alignment.store_writer import StoreWriter
 from uniovseg_jax.eval import oracle as oracle_lib
 from uniovseg_jax.masks import rle_encode
 
@@ -34,27 +35,18 @@ REGIONS = [_ROWS["grass"], _ROWS["house"], _ROWS["door"], (2, 5)]
 
 def _image(entities):
     n = len(REGIONS)
-    return ImageRegions(
-        image_id="a",
-        entities=tuple(entities),
-        masks=tuple(_mask(*rows) for rows in REGIONS),
-        scores=np.ones(n, np.float32),
-        costs=np.zeros((1, n, len(entities)), np.float32),
-        pooled={"clip": np.arange(n, dtype=np.float32)[:, None]},
-    )
+    costs = np.zeros((1, n, len(entities)), np.float32)
+    pooled = {"clip": np.arange(n, dtype=np.float32)[:, None]}
+    return make_regions("a", entities, costs, pooled, [_mask(*rows) for rows in REGIONS])
 
 
 def _embed(names):
     return np.array([[len(name), 1.0] for name in names], np.float32)
 
 
-def _store(directory, entities, pairs):
-    image = _image(entities)
-    with StoreWriter(directory, {}) as writer:
-        writer.add(image, np.array(pairs, np.int32))
-        rows = [(region_vectors(image, r), entities[e]) for r, e in pairs]
-        names = sorted(set(entities))
-        writer.finish(make_targets(rows, names, _embed(names)))
+def _store(directory, entities, pairs, confident=None):
+    writer = StoreWriter(directory, {})
+    write_store(writer, [(_image(entities), pairs)], _embed, confident)
     return PairStore(directory)
 
 
@@ -78,14 +70,8 @@ def test_a_pair_is_right_by_name_and_overlap(tmp_path, entity, region, strict, w
 
 
 def test_confident_pairs_are_counted_by_themselves(tmp_path):
-    image = _image(["house", "sand"])
-    with StoreWriter(tmp_path / "pairs", {}) as writer:
-        writer.add(image, np.array([[1, 0], [0, 1]], np.int32))
-        writer.finish(
-            make_targets([(region_vectors(image, 1), "house")], ["house"], _embed(["house"])),
-            np.array([True, False]),
-        )
-    store = PairStore(tmp_path / "pairs")
+    confident = np.array([True, False])
+    store = _store(tmp_path / "pairs", ["house", "sand"], [(1, 0), (0, 1)], confident)
     _, accuracy = oracle_lib.write_ceiling(store, ORACLE, _embed, tmp_path / "ceiling")
     assert accuracy["strict"] == 50.0 and accuracy["confident_strict"] == 100.0
 
@@ -107,7 +93,7 @@ def test_the_ceiling_names_every_region_that_overlaps_a_whole_segment(tmp_path):
         "confident_with_parts": 50.0,
     }
     np.testing.assert_array_equal(
-        ceiling.arrays()["text"], _embed(["grass", "red house", "red house"])
+        targets.examples(np.arange(3))["text"], _embed(["grass", "red house", "red house"])
     )
 
 

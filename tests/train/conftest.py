@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from uniovseg_jax.alignment.store import StoreWriter, make_targets
+from uniovseg_jax.alignment.store_writer import write_targets
 from uniovseg_jax.models.presets import config_from_dict, get_preset
 from uniovseg_jax.models.tokenizer import train_tokenizer
 from uniovseg_jax.models.uniovseg import init_variables
@@ -69,8 +69,7 @@ def pairs_dir(get_config, tmp_path_factory):
     text = rng.normal(size=(4, model.clip.embed_dim)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     directory = tmp_path_factory.mktemp("pairs") / "pairs"
-    with StoreWriter(directory, {}) as writer:
-        writer.finish(make_targets(rows, [f"name {i}" for i in range(4)], text))
+    write_targets(directory, {}, rows, lambda names: text[[int(name[-1]) for name in names]])
     return directory
 
 

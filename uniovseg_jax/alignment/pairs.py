@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from uniovseg_jax.captions.record import CaptionRecord
 from uniovseg_jax.matching import match_one_to_one
 
 
@@ -14,21 +15,51 @@ class ImageRegions:
     """Everything frozen that stage 2 knows about one image.
 
     Attributes:
-      image_id: Name of the image in its data set.
-      entities: What the caption mentions.
+      caption: The image's name, its caption before and after, who made what, and the entities.
       masks: COCO run lengths per region, at the size of the image.
       scores: Predicted quality per region, 0..1.
       costs: Cost of every region and entity at every scale; the matching takes the mean over
         scales. Cosine costs lie in 0..2, probability costs in 0..1.
-      pooled: Per source of the adapter (and `clip`) one pooled feature vector per region.
+      pooled: Per source of the adapter (and `clip`) one pooled feature vector for some regions.
+      vector_rows: The regions that `pooled` holds, ascending.
     """
 
-    image_id: str
-    entities: tuple[str, ...]
+    caption: CaptionRecord
     masks: tuple[dict[str, Any], ...]
     scores: Float[np.ndarray, " n"]
     costs: Float[np.ndarray, "s n e"]
-    pooled: dict[str, Float[np.ndarray, "n _"]]
+    pooled: dict[str, Float[np.ndarray, "k _"]]
+    vector_rows: Int[np.ndarray, " k"]
+
+    @property
+    def image_id(self) -> str:
+        """Name of the image in its data set."""
+        return self.caption.id
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """What the caption mentions."""
+        return tuple(entity.text for entity in self.caption.entities)
+
+    def vectors(self, region: int) -> dict[str, Float[np.ndarray, " _"]]:
+        """Returns copies of a region's pooled vectors, which do not keep the image alive.
+
+        Raises:
+          ValueError: If they were not kept.
+        """
+        row = np.searchsorted(self.vector_rows, region)
+        if row == len(self.vector_rows) or self.vector_rows[row] != region:
+            raise ValueError(
+                f"The vectors of region {region} of image {self.image_id} were not kept; "
+                "expected a store of all vectors."
+            )
+        return {key: values[row].copy() for key, values in self.pooled.items()}
+
+    def with_vectors_of(self, regions: Int[np.ndarray, " r"]) -> "ImageRegions":
+        """Returns the same without the vectors of all other regions."""
+        rows = np.flatnonzero(np.isin(self.vector_rows, regions))
+        pooled = {key: values[rows] for key, values in self.pooled.items()}
+        return dataclasses.replace(self, pooled=pooled, vector_rows=self.vector_rows[rows])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +67,7 @@ class Pair:
     """One region and one entity that were assigned to each other.
 
     Attributes:
-      image_id: Where both come from.
+      caption: Of the image that both come from.
       entity: The text.
       region: Index of the region within its image.
       mask: Its COCO run lengths.
@@ -48,9 +79,10 @@ class Pair:
       other_region_cost: Its cost.
       margin: How much dearer the nearer of the two alternatives is; negative where the joint
         assignment took something other than the best for one side, infinite without alternatives.
+      flips: Whether the matching of a single scale pairs the entity with another region, per scale.
     """
 
-    image_id: str
+    caption: CaptionRecord
     entity: str
     region: int
     mask: dict[str, Any]
@@ -61,17 +93,33 @@ class Pair:
     other_region: int | None
     other_region_cost: float | None
     margin: float
+    flips: tuple[bool, ...]
+
+    @property
+    def image_id(self) -> str:
+        """Name of the image in its data set."""
+        return self.caption.id
 
 
-def match_image(image: ImageRegions) -> Int[np.ndarray, "p 2"]:
-    """Assigns regions and entities one to one at the least total cost.
+def match_costs(
+    costs: Float[np.ndarray, "s n e"], topk: float = 1.0, min_cosine: float | None = None
+) -> Int[np.ndarray, "p 2"]:
+    """Assigns the regions and entities of an image one to one at the least total cost.
+
+    Args:
+      costs: At every scale; their mean decides.
+      topk: Share of the image's pairs to keep, the cheapest ones, at least one.
+      min_cosine: Drop pairs of a lower mean cosine; costs must be 1 - cosine. None keeps all.
 
     Returns:
-      (region, entity) indices of min(n, e) pairs, ordered by entity.
+      (region, entity) indices of at most min(n, e) pairs, ordered by entity.
+
+    Source: arXiv 2402.08960, equations 6 and 7, which keep all pairs.
     """
-    if not image.masks or not image.entities:
+    mean = costs.mean(axis=0)
+    if not mean.size:
         return np.zeros((0, 2), np.int32)
-    regions, entities = match_one_to_one(image.costs.mean(axis=0))
+    regions, entities = match_one_to_one(mean, cosine=1 - mean, min_cosine=min_cosine, topk=topk)
     order = np.argsort(entities)
     return np.stack([regions[order], entities[order]], axis=1).astype(np.int32)
 
@@ -92,29 +140,50 @@ def choose_confident(margins: Float[np.ndarray, " p"], share: float) -> Bool[np.
     return chosen
 
 
-def describe_pair(image: ImageRegions, region: int, entity: int) -> Pair:
-    """Returns a pair of an image with its cost and what came next."""
-    costs = image.costs.mean(axis=0)
-    cost = float(costs[region, entity])
+def pair_margins(
+    costs: Float[np.ndarray, "s n e"], pairs: Int[np.ndarray, "p 2"]
+) -> Float[np.ndarray, " p"]:
+    """Returns how much dearer than each pair its nearer alternative is, see `Pair.margin`."""
+    mean = costs.mean(axis=0)
+    margins = np.full(len(pairs), np.inf)
+    for row, (region, entity) in enumerate(pairs):
+        of_region, of_entity = np.delete(mean[region], entity), np.delete(mean[:, entity], region)
+        others = np.concatenate([of_region, of_entity])
+        if others.size:
+            margins[row] = others.min() - mean[region, entity]
+    return margins
 
-    def next_best(values: np.ndarray, taken: int) -> int | None:
-        order = [int(i) for i in np.argsort(values, kind="stable") if i != taken]
-        return order[0] if order else None
 
-    other_entity = next_best(costs[region], entity)
-    other_region = next_best(costs[:, entity], region)
-    entity_cost = None if other_entity is None else float(costs[region, other_entity])
-    region_cost = None if other_region is None else float(costs[other_region, entity])
-    return Pair(
-        image_id=image.image_id,
-        entity=image.entities[entity],
-        region=region,
-        mask=image.masks[region],
-        cost=cost,
-        cost_per_scale=tuple(float(c) for c in image.costs[:, region, entity]),
-        other_entity=None if other_entity is None else image.entities[other_entity],
-        other_entity_cost=entity_cost,
-        other_region=other_region,
-        other_region_cost=region_cost,
-        margin=min((c for c in (entity_cost, region_cost) if c is not None), default=np.inf) - cost,
-    )
+def describe_pairs(image: ImageRegions, pairs: Int[np.ndarray, "p 2"]) -> list[Pair]:
+    """Returns the pairs of an image with their costs and what came next."""
+    mean = image.costs.mean(axis=0)
+    margins = pair_margins(image.costs, pairs)
+    of_scales = [dict(match_costs(costs[None])[:, ::-1].tolist()) for costs in image.costs]
+    described = []
+    for (region, entity), margin in zip(pairs.tolist(), margins.tolist(), strict=True):
+        other_entity, entity_cost = _next_best(mean[region], entity)
+        other_region, region_cost = _next_best(mean[:, entity], region)
+        described.append(
+            Pair(
+                caption=image.caption,
+                entity=image.entities[entity],
+                region=region,
+                mask=image.masks[region],
+                cost=float(mean[region, entity]),
+                cost_per_scale=tuple(float(c) for c in image.costs[:, region, entity]),
+                other_entity=None if other_entity is None else image.entities[other_entity],
+                other_entity_cost=entity_cost,
+                other_region=other_region,
+                other_region_cost=region_cost,
+                margin=margin,
+                flips=tuple(matched.get(entity) != region for matched in of_scales),
+            )
+        )
+    return described
+
+
+def _next_best(costs: Float[np.ndarray, " n"], taken: int) -> tuple[int, float] | tuple[None, None]:
+    if len(costs) == 1:
+        return None, None
+    others = np.where(np.arange(len(costs)) == taken, np.inf, costs)
+    return int(np.argmin(others)), float(others.min())

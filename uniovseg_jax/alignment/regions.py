@@ -1,23 +1,26 @@
 """The one generator of stage 2: images to proposals to region embeddings to costs, all frozen."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from uniovseg_jax.alignment.pairs import ImageRegions
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
-from uniovseg_jax.proposals import ProposalConfig, letterbox, make_proposer, pad_masks
+from uniovseg_jax.proposals import (
+    ProposalConfig,
+    Proposals,
+    letterbox,
+    make_proposer,
+    pad_masks,
+)
 from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.weights.store import Pretrained
-
-Record = tuple[str, UInt8[np.ndarray, "h w 3"], Sequence[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,8 @@ class AlignmentConfig:
       max_entities: Entities per image; arrays are padded to this number.
       cost: `cosine` takes 1 - cosine (the paper's equations 6 and 7); `prob` takes 1 - softmax of
         the scaled cosines over the image's entities (the authors' training source).
+      topk: Share of an image's pairs that is kept, the cheapest ones, at least one.
+      min_cosine: Pairs of a lower mean cosine are dropped; None keeps all. Needs cost `cosine`.
       confident_share: Share of all pairs that is trained on, those with the largest margins; see
         `pairs.choose_confident`. 1 keeps all.
       templates: Prompts around an entity, a key of `text_encoder.TEMPLATES`.
@@ -39,25 +44,30 @@ class AlignmentConfig:
     proposals: ProposalConfig = ProposalConfig()
     max_masks: int = 100
     max_entities: int = 16
-    cost: Literal["cosine", "prob"] = "cosine"
+    cost: str = "cosine"
+    topk: float = 1.0
+    min_cosine: float | None = None
     confident_share: float = 1.0
     templates: str = "vild14"
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        """Raises ValueError if the share is not in (0, 1]."""
-        if not 0 < self.confident_share <= 1:
-            raise ValueError(
-                f"confident_share is {self.confident_share}; expected a share above 0 and up to 1."
-            )
+        """Raises ValueError if a field is out of its range."""
+        for name in ("topk", "confident_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected a share above 0 and up to 1."
+                )
+        if self.cost not in ("cosine", "prob"):
+            raise ValueError(f"cost is {self.cost!r}; expected cosine or prob.")
+        if self.min_cosine is not None and self.cost != "cosine":
+            raise ValueError("min_cosine needs cosines; expected cost 'cosine'.")
 
 
 CostsAndVectors = tuple[Float[Array, "b s n e"], dict[str, Float[Array, "b n _"]]]
 
 
-def make_region_costs(
-    model: UniOVSeg, cost: Literal["cosine", "prob"]
-) -> Callable[..., CostsAndVectors]:
+def make_region_costs(model: UniOVSeg, cost: str) -> Callable[..., CostsAndVectors]:
     """Returns `(variables, features, images, masks, entities, entity_valid) -> (costs, pooled)`.
 
     `features` are those of `encode_image` for the letterboxed `images` (uint8 "b S S 3"); the other
@@ -99,104 +109,136 @@ def make_region_costs(
     return jax.jit(lambda variables, *inputs: model.apply(variables, *inputs, method=region_costs))
 
 
-def generate_regions(
-    pretrained: Pretrained,
-    records: Iterable[Record],
-    config: AlignmentConfig,
-    encoder: TextEncoder,
-) -> Iterator[ImageRegions]:
-    """Yields every record with its proposals, their vectors and their costs.
+class BoxedImage(NamedTuple):
+    """An image as the network takes it.
 
-    While the device works on a batch, the caller has the one before.
-
-    Args:
-      pretrained: A model with the parts `clip` and `masks`; an adapter is not used.
-      records: (image id, RGB image of any size, entities).
-      config: How.
-      encoder: Embeds entities, of the same model.
-
-    Raises:
-      ValueError: If an image has more entities than the configuration allows.
+    Attributes:
+      pixels: Letterboxed.
+      content_wh: Width and height of its content.
+      image_wh: Width and height of the image before.
     """
-    model, variables = pretrained.model, pretrained.variables
-    side, width = pretrained.config.image_size, pretrained.config.clip.embed_dim
-    proposer = make_proposer(model, config.proposals)
-    compute = make_region_costs(model, config.cost)
 
-    waiting: _Batch | None = None
-    for batch in _batches(records, config.batch_size):
-        for image_id, _, entities in batch:
-            if len(entities) > config.max_entities:
-                raise ValueError(
-                    f"Image {image_id} has {len(entities)} entities, more than max_entities = "
-                    f"{config.max_entities}."
-                )
-        boxed = [letterbox(image, side) for _, image, _ in batch]
-        # The last batch repeats its last image, so that one batch size is compiled.
-        boxed += boxed[-1:] * (config.batch_size - len(batch))
-        images = np.stack([image for image, _ in boxed])
-        sizes = [(image.shape[1], image.shape[0]) for _, image, _ in batch]
-        sizes += sizes[-1:] * (config.batch_size - len(batch))
-        features = proposer.encode(variables, images)
-        proposals = proposer.propose_from(variables, features, sizes)
-        masks = pad_masks([p.mask_logits for p in proposals], config.max_masks)
-        vectors, valid = _embed_entities([e for _, _, e in batch], config, encoder, width)
-        results = compute(variables, features, images, masks, vectors, valid)
-        if waiting is not None:
-            yield from waiting.split()
-        waiting = _Batch(batch, [wh for _, wh in boxed], proposals, results, side, config.max_masks)
-    if waiting is not None:
-        yield from waiting.split()
+    pixels: UInt8[np.ndarray, "S S 3"]
+    content_wh: tuple[int, int]
+    image_wh: tuple[int, int]
+
+
+def box_image(image: UInt8[np.ndarray, "h w 3"], side: int) -> BoxedImage:
+    """Letterboxes an image of any size."""
+    pixels, content_wh = letterbox(image, side)
+    return BoxedImage(pixels, content_wh, (image.shape[1], image.shape[0]))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Batch:
-    """A batch whose results may still be in the making on the device."""
+class Regions:
+    """What the frozen model finds in one image.
 
-    records: Sequence[Record]
-    contents_wh: Sequence[tuple[int, int]]
-    proposals: Sequence[Any]
+    Attributes:
+      mask_logits: Of the proposals, at a quarter of the network input, best first.
+      scores: Their predicted quality, 0..1.
+      costs: Cost of every region and entity at every scale.
+      pooled: Per source of the adapter (and `clip`) one pooled feature vector per region.
+      boxed: The image.
+    """
+
+    mask_logits: Float[np.ndarray, "n h w"]
+    scores: Float[np.ndarray, " n"]
+    costs: Float[np.ndarray, "s n e"]
+    pooled: dict[str, Float[np.ndarray, "n _"]]
+    boxed: BoxedImage
+
+    def masks(self) -> tuple[dict[str, Any], ...]:
+        """Returns the COCO run lengths of the regions, at the size of the image before."""
+        side, (width, height) = self.boxed.pixels.shape[0], self.boxed.content_wh
+        image_hw = self.boxed.image_wh[1], self.boxed.image_wh[0]
+        full = FullSizeLogits(self.mask_logits, (side, side), (height, width), image_hw)
+        return tuple(rle_encode(full.mask(k) >= 0) for k in range(len(self.mask_logits)))
+
+
+@dataclasses.dataclass(frozen=True)
+class PendingRegions:
+    """The regions of some images, whose costs may still be in the making on the device."""
+
+    images: Sequence[BoxedImage]
+    num_entities: Sequence[int]
+    proposals: Sequence[Proposals]
     results: CostsAndVectors
-    side: int
     max_masks: int
 
-    def split(self) -> Iterator[ImageRegions]:
-        """Waits for the results and cuts the padding off."""
+    def wait(self) -> list[Regions]:
+        """Waits for the costs and cuts the padding off."""
         costs, pooled = jax.device_get(self.results)
-        for i, (image_id, image, entities) in enumerate(self.records):
+        found = []
+        for i, (boxed, e) in enumerate(zip(self.images, self.num_entities, strict=True)):
             logits = self.proposals[i].mask_logits[: self.max_masks]
-            n, e = len(logits), len(entities)
-            width, height = self.contents_wh[i]
-            full = FullSizeLogits(logits, (self.side, self.side), (height, width), image.shape[:2])
-            yield ImageRegions(
-                image_id=image_id,
-                entities=tuple(entities),
-                masks=tuple(rle_encode(full.mask(k) >= 0) for k in range(n)),
-                scores=np.asarray(self.proposals[i].ious[:n], np.float32),
-                costs=costs[i, :, :n, :e],
-                pooled={key: values[i, :n] for key, values in pooled.items()},
+            n = len(logits)
+            found.append(
+                Regions(
+                    mask_logits=logits,
+                    scores=np.asarray(self.proposals[i].ious[:n], np.float32),
+                    costs=costs[i, :, :n, :e],
+                    pooled={key: values[i, :n] for key, values in pooled.items()},
+                    boxed=boxed,
+                )
             )
+        return found
 
 
-def _batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    batch: list[Record] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+class RegionGenerator:
+    """Finds regions and their costs; nothing of it trains, so what it finds may be kept.
 
+    Args:
+      pretrained: A model with the parts `clip` and `masks`; an adapter is not used.
+      config: How.
+      encoder: Embeds entities, of the same model.
 
-def _embed_entities(
-    entities: Sequence[Sequence[str]], config: AlignmentConfig, encoder: TextEncoder, width: int
-) -> tuple[Float[np.ndarray, "b e d"], Bool[np.ndarray, "b e"]]:
-    """Embeds the entities of every image as vectors of `width`, padded with zeros."""
-    padded = np.zeros((config.batch_size, config.max_entities, width), np.float32)
-    valid = np.zeros(padded.shape[:2], bool)
-    for i, row in enumerate(entities):
-        if row:
-            padded[i, : len(row)] = encoder.embed(row)
-            valid[i, : len(row)] = True
-    return padded, valid
+    Attributes:
+      config: How.
+      encoder: Of the entities.
+      side: Of the network's input.
+      width: Of embeddings.
+    """
+
+    def __init__(self, pretrained: Pretrained, config: AlignmentConfig, encoder: TextEncoder):
+        self.config = config
+        self.side = pretrained.config.image_size
+        self.width = pretrained.config.clip.embed_dim
+        self.encoder = encoder
+        self._variables = pretrained.variables
+        self._proposer = make_proposer(pretrained.model, config.proposals)
+        self._compute = make_region_costs(pretrained.model, config.cost)
+
+    def start(
+        self, images: Sequence[BoxedImage], entities: Sequence[Sequence[str]]
+    ) -> PendingRegions:
+        """Gives work to the device; while it computes costs, the host is free.
+
+        Args:
+          images: Between one and `config.batch_size`; fewer are filled up with copies of the last,
+            so that one size is compiled.
+          entities: Of every image, at most `config.max_entities`.
+        """
+        missing = self.config.batch_size - len(images)
+        boxed = [*images, *[images[-1]] * missing]
+        pixels = np.stack([image.pixels for image in boxed])
+        features = self._proposer.encode(self._variables, pixels)
+        proposals = self._proposer.propose_from(
+            self._variables, features, [image.image_wh for image in boxed]
+        )
+        masks = pad_masks([p.mask_logits for p in proposals], self.config.max_masks)
+        vectors, valid = self._embed(entities)
+        results = self._compute(self._variables, features, pixels, masks, vectors, valid)
+        num_entities = [len(texts) for texts in entities]
+        return PendingRegions(images, num_entities, proposals, results, self.config.max_masks)
+
+    def _embed(
+        self, entities: Sequence[Sequence[str]]
+    ) -> tuple[Float[np.ndarray, "b e d"], Bool[np.ndarray, "b e"]]:
+        """Embeds the entities of every image, padded with zeros."""
+        shape = (self.config.batch_size, self.config.max_entities, self.width)
+        padded, valid = np.zeros(shape, np.float32), np.zeros(shape[:2], bool)
+        for i, texts in enumerate(entities):
+            if texts:
+                padded[i, : len(texts)] = self.encoder.embed(texts)
+                valid[i, : len(texts)] = True
+        return padded, valid

@@ -7,19 +7,17 @@ so that threads, restarts and the number of devices do not change what is seen.
 import contextlib
 import io
 import os
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain.python as grain
 import ml_collections
 import numpy as np
-from absl import logging
 from PIL import Image
 
 from uniovseg_jax.data import transforms
 from uniovseg_jax.data.crop import PADDING, Crop
-from uniovseg_jax.files import one_line
+from uniovseg_jax.data.skipped import SkippedRecords
 from uniovseg_jax.image_io import open_image
 
 Record = dict[str, Any]
@@ -185,41 +183,6 @@ def make_stage1_transform(
         }
 
     return transform
-
-
-class SkippedRecords:
-    """Counts records that cannot be used, names them, and ends the run where there are too many.
-
-    Threads may share it.
-    """
-
-    def __init__(self, most: float):
-        """Prepares to count.
-
-        Args:
-          most: Largest share of all records; one in the first few is never too many.
-        """
-        self._most, self._seen, self._skipped = most, 0, 0
-        self._lock = threading.Lock()
-
-    def count(self, name: str = "", error: ValueError | None = None) -> None:
-        """Counts a record; one that cannot be used comes with its name and the reason.
-
-        Raises:
-          ValueError: If this is one too many.
-        """
-        with self._lock:
-            self._seen += 1
-            if error is None:
-                return
-            self._skipped += 1
-            complaint = f"Record {name} cannot be used: {one_line(error)}"
-            if self._skipped > max(1.0, self._most * self._seen) or not self._most:
-                raise ValueError(
-                    f"{complaint} That makes {self._skipped} of {self._seen}, more than the share "
-                    f"of {self._most} that data.max_skipped allows."
-                ) from error
-        logging.warning("%s It is skipped.", complaint)
 
 
 @contextlib.contextmanager

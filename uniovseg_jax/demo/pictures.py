@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from uniovseg_jax.alignment.pairs import ImageRegions, describe_pair
+from uniovseg_jax.alignment.pairs import ImageRegions, describe_pairs
 from uniovseg_jax.alignment.store import PairStore
 from uniovseg_jax.data.tfds.tinyscenes import JOINT_NAMES, STUFF
 from uniovseg_jax.demo.report import FailurePicture, PairPicture, ScenePicture
@@ -106,10 +106,11 @@ def draw_pairs(
         for record in (source[i] for i in range(min(150, len(source))))
     }
     found: list[tuple[float, ImageRegions, int, int]] = []
-    for image, pairs in store.images():
+    for stored in store.images():
+        image = stored.regions
         if image.image_id in images:
             costs = image.costs.mean(axis=0)
-            found += [(float(costs[r, e]), image, r, e) for r, e in pairs.tolist()]
+            found += [(float(costs[r, e]), image, r, e) for r, e in stored.pairs.tolist()]
     found.sort(key=lambda entry: entry[0])
     places = np.unique(np.linspace(0, len(found) - 1, min(count, len(found))).astype(int))
     return [
@@ -125,7 +126,7 @@ def _draw_pair(
     entity: int,
     oracle: Mapping[str, Any],
 ) -> PairPicture:
-    pair = describe_pair(image, region, entity)
+    [pair] = describe_pairs(image, np.array([[region, entity]]))
     segments = list(oracle[image.image_id]["segments"])
     joined = OracleImage.of_image(image, np.array([[region, entity]]), segments)
     strict, with_parts = count_correct_pairs(joined)

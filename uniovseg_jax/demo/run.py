@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from uniovseg_jax.alignment.build import build_pairs, caption_records
+from uniovseg_jax.alignment.build import BuildOptions, build_pairs
+from uniovseg_jax.alignment.captioned import CaptionedScenes
 from uniovseg_jax.alignment.regions import AlignmentConfig
 from uniovseg_jax.alignment.store import PairStore
 from uniovseg_jax.data.tfds import tinyscenes
@@ -208,7 +209,7 @@ def _match(
 ) -> PairStore:
     return build_pairs(
         base,
-        caption_records(captioned, config.data.caption),
+        CaptionedScenes(captioned, config.data.caption),
         AlignmentConfig(
             proposals=settings.proposals,
             cost=config.data.cost,
@@ -216,8 +217,8 @@ def _match(
             templates=settings.templates,
         ),
         options.work / "pairs",
-        source={"world": options.seed, "part": "image_text", "num_images": len(captioned)},
-        total=len(captioned),
+        source={"world": options.seed, "caption": config.data.caption},
+        options=BuildOptions(vectors=config.data.vectors),
     )
 
 

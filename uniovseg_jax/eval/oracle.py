@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from uniovseg_jax.alignment.pairs import ImageRegions
-from uniovseg_jax.alignment.store import PairStore, StoreWriter, make_targets, region_vectors
+from uniovseg_jax.alignment.store import PairStore
+from uniovseg_jax.alignment.store_writer import Row, write_targets
 from uniovseg_jax.masks import mask_iou_matrix, rle_decode
 
 # A region stands for a true segment from this intersection over union on.
@@ -60,10 +61,11 @@ def join_oracle(store: PairStore, oracle: Oracle) -> Iterator[OracleImage]:
     Raises:
       ValueError: If the oracle lacks an image of the store.
     """
-    for image, pairs in store.images():
-        if image.image_id not in oracle:
-            raise ValueError(f"The oracle has no image {image.image_id}; is it of another world?")
-        yield OracleImage.of_image(image, pairs, list(oracle[image.image_id]["segments"]))
+    for stored in store.images():
+        name = stored.regions.image_id
+        if name not in oracle:
+            raise ValueError(f"The oracle has no image {name}; is it of another world?")
+        yield OracleImage.of_image(stored.regions, stored.pairs, list(oracle[name]["segments"]))
 
 
 def count_correct_pairs(joined: OracleImage) -> tuple[int, int]:
@@ -109,7 +111,7 @@ def write_ceiling(
     Raises:
       ValueError: If no region overlaps any true segment.
     """
-    rows: list[tuple[dict[str, np.ndarray], str]] = []
+    rows: list[Row] = []
     confident, done = store.confident(), 0
     counts = {"": np.zeros(3, int), "confident_": np.zeros(3, int)}
     for joined in join_oracle(store, oracle):
@@ -124,15 +126,13 @@ def write_ceiling(
         iou = joined.iou[:, whole]
         for region in np.flatnonzero(iou.max(axis=1) >= MIN_IOU).tolist():
             name = joined.segments[whole[int(np.argmax(iou[region]))]]["name"]
-            rows.append((region_vectors(joined.image, region), name))
+            rows.append((joined.image.vectors(region), name))
     if not rows:
         raise ValueError("No region overlaps a true segment; there is no ceiling to train.")
-    names = sorted({name for _, name in rows})
-    with StoreWriter(directory, {"kind": "paired", "of": store.settings}) as writer:
-        writer.finish(make_targets(rows, names, embed(names)))
+    ceiling = write_targets(directory, {"kind": "paired", "of": store.settings}, rows, embed)
     accuracy = {
         f"{kind}{name}": 100.0 * float(correct) / max(int(total), 1)
         for kind, (total, *both) in counts.items()
         for name, correct in zip(("strict", "with_parts"), both, strict=True)
     }
-    return PairStore(directory), accuracy
+    return ceiling, accuracy

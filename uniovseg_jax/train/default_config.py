@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import ml_collections
+from ml_collections import config_dict
 
 from uniovseg_jax.models.presets import config_to_dict, get_preset
 
@@ -64,6 +65,25 @@ def default_config(phase: str, preset: str, seed: int) -> ml_collections.ConfigD
         {"every": 500, "num_examples": 1000, "select": "", "patience": 0}
     )
     return config
+
+
+def stage2_data(**fields: object) -> ml_collections.ConfigDict:
+    """Returns the fields of `data` that say how stage 2 finds its pairs, some with other values."""
+    return ml_collections.ConfigDict(
+        {
+            "pairs": "",  # A kept store of pairs; empty: they are made first.
+            "online": False,  # Match as images come and keep nothing; needed for dense adapters.
+            "vectors": "pairs",  # Kept for the regions of pairs, or for all.
+            "cost": "cosine",  # Or prob.
+            "topk": 1.0,  # Share of an image's pairs that is kept, the cheapest.
+            "min_cosine": config_dict.placeholder(float),  # Of a pair; none.
+            "confident_share": 1.0,  # Of all pairs, those with the largest margins.
+            "max_entities": 16,
+            "max_skipped": 0.0,  # Largest share of images that cannot be read.
+            "match_batch": 8,  # Images that are matched at a time, when pairs are kept.
+            **fields,
+        }
+    )
 
 
 def parse_options(

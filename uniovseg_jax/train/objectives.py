@@ -133,11 +133,15 @@ def make_stage1_loss(model: UniOVSeg, config: stage1.Stage1LossConfig) -> Object
 
 
 def make_stage2_loss(model: UniOVSeg, name: str) -> Objective:
-    """Returns the alignment loss of the adapted embeddings of pooled regions with their entities.
+    """Returns the alignment loss of adapted region embeddings with their entities.
+
+    A batch holds `text`, `entity` and `valid` for any number of leading axes, and what the adapter
+    works on: for mode `pooled` the vectors `pooled`; for mode `dense` images and `masks` (logits of
+    the regions, per image), whose maps are computed anew.
 
     Args:
-      model: With an adapter of mode `pooled`.
-      name: `cosine` (the paper's) or `contrastive`.
+      model: With an adapter.
+      name: `cosine` (the paper's equation 8) or `contrastive`.
 
     Raises:
       ValueError: If there is no such loss.
@@ -145,19 +149,23 @@ def make_stage2_loss(model: UniOVSeg, name: str) -> Objective:
     if name not in ("cosine", "contrastive"):
         raise ValueError(f"loss.name is {name!r}; expected cosine or contrastive.")
 
-    def embed(model: UniOVSeg, pooled: dict[str, Array]) -> tuple[Array, Array]:
-        return model.embed_pooled(pooled, adapt=True), model.logit_scale()
+    def embed(model: UniOVSeg, batch: Batch) -> tuple[Array, Array]:
+        if "pooled" in batch:
+            return model.embed_pooled(batch["pooled"], adapt=True), model.logit_scale()
+        features = model.encode_image(batch["image"])
+        return model.embed_regions(features, batch["masks"], adapt=True), model.logit_scale()
 
     def compute_loss(variables: Any, batch: Batch, keys: jax.Array) -> tuple[Array, Metrics]:
         del keys
-        outputs: Any = model.apply(variables, batch["pooled"], method=embed)
+        outputs: Any = model.apply(variables, batch, method=embed)
         adapted, logit_scale = outputs
-        text, valid = batch["text"], jnp.ones(len(adapted), bool)
+        adapted, text = (x.reshape(-1, x.shape[-1]) for x in (adapted, batch["text"]))
+        entity, valid = batch["entity"].ravel(), batch["valid"].ravel()
         cosine_loss = stage2.alignment_cosine_loss(adapted, text, valid)
-        metrics = {"cosine": 1 - cosine_loss}
+        metrics = {"cosine": 1 - cosine_loss, "pairs": jnp.sum(valid)}
         if name == "cosine":
             return cosine_loss, metrics
-        loss = stage2.alignment_contrastive_loss(adapted, text, batch["entity"], logit_scale, valid)
+        loss = stage2.alignment_contrastive_loss(adapted, text, entity, logit_scale, valid)
         return loss, metrics
 
     return Objective(compute_loss)

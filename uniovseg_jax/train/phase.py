@@ -3,9 +3,8 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import grain.python as grain
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -20,6 +19,32 @@ from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.train.objectives import Objective
 
 
+@runtime_checkable
+class BatchIterator(Protocol):
+    """Batches one after the other, from any place."""
+
+    def __next__(self) -> dict[str, Any]:
+        """Returns the next batch."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns where it is, as JSON values."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a state."""
+        ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """Endless batches."""
+
+    def __iter__(self) -> BatchIterator:
+        """Begins at the first batch."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Phase:
     """Everything that the loop asks of a phase.
@@ -29,7 +54,7 @@ class Phase:
       tokenizer: Saved along with the part `clip`.
       parts: Parts of the model that the variables hold and that are saved.
       variables: Collections `params` and `fixed` before training.
-      batches: Endless; its iterator has `get_state` and `set_state`.
+      batches: To learn from.
       objective: The loss.
       evaluate: `variables -> metrics`, on the validation split.
       match: Adds to a batch on the devices what is matched on the host, `(variables, batch) ->
@@ -42,7 +67,7 @@ class Phase:
     tokenizer: Tokenizer | None
     parts: tuple[str, ...]
     variables: dict[str, Any]
-    batches: grain.IterDataset
+    batches: Batches
     objective: Objective
     evaluate: Callable[[Any], dict[str, float]]
     match: Callable[[Any, Any], Any] | None = None

@@ -1,70 +1,144 @@
-"""Phase `stage2`: the adapter, from pairs of pooled regions and entities."""
+"""Phase `stage2`: the adapter, from pairs of regions and entities."""
 
+import dataclasses
 import pathlib
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
+from uniovseg_jax.alignment import build, captioned, online, regions, store
 from uniovseg_jax.data.tfds import tinyscenes
-from uniovseg_jax.train import evaluations, objectives
+from uniovseg_jax.text_encoder import TextEncoder
+from uniovseg_jax.train import evaluations, objectives, sharding
 from uniovseg_jax.train.initialise import initial_variables
 from uniovseg_jax.train.phase import Phase, make_batches, make_model, prepare_tinyscenes
 from uniovseg_jax.weights.store import Pretrained
 
+_PARTS = ("clip", "masks", "adapter")
+
 
 def make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Phase:
-    """The adapter, from pairs of pooled regions and entities; everything else is frozen."""
-    from uniovseg_jax.alignment import build, regions, store
-
+    """The adapter, from pairs that are kept or matched as they come; everything else is frozen."""
     model = make_model(config)
-    model_config = model.config
-    if model_config.adapter is None or model_config.adapter.mode != "pooled":
+    adapter = model.config.adapter
+    if adapter is None:
+        raise ValueError("The model has no adapter, which is what stage2 trains.")
+    if adapter.mode == "dense" and not config.data.online:
         raise ValueError(
-            "stage2 trains from stored vectors; expected config.model.adapter.mode = 'pooled'."
+            "An adapter of mode 'dense' works on maps, which no store keeps; expected "
+            "config.data.online = True, or config.model.adapter.mode = 'pooled'."
         )
-    parts = ("clip", "masks", "adapter")
     variables, tokenizer = initial_variables(
-        model_config, parts, config.init, config.seed, trained="adapter"
+        model.config, _PARTS, config.init, config.seed, trained="adapter"
     )
-    if config.data.pairs:
-        pairs = store.PairStore(config.data.pairs)
+    pretrained = Pretrained(model, model.config, variables, tokenizer, _PARTS, {})
+    if config.data.online:
+        batches, val_batch = _match_online(pretrained, config, workdir)
     else:
-        data_dir = prepare_tinyscenes(config, workdir, "image_text")
-        source = tinyscenes.load_source(data_dir, "image_text", "train")
-        pairs = build.build_pairs(
-            Pretrained(model, model_config, variables, tokenizer, parts, {}),
-            build.caption_records(source, config.data.caption),
-            regions.AlignmentConfig(
-                cost=config.data.cost, confident_share=config.data.confident_share
-            ),
-            workdir / "pairs",
-            source={"data": str(data_dir), "caption": config.data.caption},
-            total=len(source),
-        )
-    table = pairs.arrays()
-    rows = np.random.default_rng(config.seed).permutation(len(table["entity"]))
-    num_val = max(1, min(config.evals.num_examples, len(rows) // 10))
-
+        batches, val_batch = _read_store(pretrained, config, workdir)
     objective = objectives.make_stage2_loss(model, config.loss.name)
     return Phase(
-        model_config=model_config,
+        model_config=model.config,
         tokenizer=tokenizer,
-        parts=parts,
+        parts=_PARTS,
         variables=variables,
-        batches=make_batches(
-            rows[num_val:],
-            lambda _, row: jax.tree.map(lambda column: column[row], table),
-            config,
-            config.seed,
-        ),
+        batches=batches,
         objective=objective,
-        evaluate=evaluations.mean_metrics(
-            objective,
-            [jax.tree.map(lambda column: column[rows[:num_val]], table)],
-            "val_",
-            mesh,
-            whole=True,
-        ),
+        evaluate=evaluations.mean_metrics(objective, [val_batch], "val_", mesh, whole=True),
     )
+
+
+def alignment_config(data: ml_collections.ConfigDict) -> regions.AlignmentConfig:
+    """Returns how pairs are found, as the fields of a configuration's `data` say.
+
+    Raises:
+      ValueError: If a field is out of its range.
+    """
+    return regions.AlignmentConfig(
+        cost=data.cost,
+        topk=data.topk,
+        min_cosine=data.min_cosine,
+        confident_share=data.confident_share,
+        max_entities=data.max_entities,
+        batch_size=data.match_batch,
+    )
+
+
+def _read_store(
+    pretrained: Pretrained, config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> tuple[Any, dict[str, Any]]:
+    """Returns batches of kept pairs and those of the evaluation."""
+    data = config.data
+    if data.pairs:
+        pairs = store.PairStore(data.pairs)
+    else:
+        images, source = _open_images(config, workdir)
+        pairs = build.build_pairs(
+            pretrained,
+            images,
+            alignment_config(data),
+            workdir / "pairs",
+            source,
+            build.BuildOptions(
+                vectors=data.vectors,
+                max_skipped=data.max_skipped,
+                share=(jax.process_index(), jax.process_count()),
+                wait=sharding.wait_for_all,
+            ),
+        )
+    targets = pairs.targets()
+    rows = np.random.default_rng(config.seed).permutation(len(targets))
+    num_val = max(1, min(config.evals.num_examples, len(rows) // 10))
+    batches = make_batches(
+        rows[num_val:], lambda _, row: targets.examples(row), config, config.seed
+    )
+    return batches, targets.examples(np.sort(rows[:num_val]))
+
+
+def _match_online(
+    pretrained: Pretrained, config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> tuple[Any, dict[str, Any]]:
+    """Returns batches that are matched as they come, and that of the evaluation."""
+    images, _ = _open_images(config, workdir)
+    share = (jax.process_index(), jax.process_count())
+    settings = alignment_config(config.data)
+    encoder = TextEncoder(pretrained, settings.templates)
+    with_maps = config.model.adapter.mode == "dense"
+
+    def matcher(batch_size: int) -> online.Matcher:
+        own = dataclasses.replace(settings, batch_size=batch_size)
+        return online.Matcher(regions.RegionGenerator(pretrained, own, encoder), with_maps)
+
+    order = np.random.default_rng(config.seed).permutation(len(images))
+    num_val = max(1, min(config.evals.num_examples, len(images) // 10))
+    val_images = captioned.Selection(images, np.sort(order[:num_val]))
+    val = online.OnlineBatches(
+        val_images, matcher(num_val), num_val, 0, max_skipped=config.data.max_skipped
+    )
+    own_size = config.batch_size // share[1]
+    batches = online.OnlineBatches(
+        captioned.Selection(images, np.sort(order[num_val:])),
+        matcher(own_size),
+        config.batch_size,
+        config.seed,
+        share,
+        config.loader_threads,
+        config.data.max_skipped,
+    )
+    return batches, next(iter(val))
+
+
+def _open_images(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> tuple[captioned.CaptionedImages, dict[str, Any]]:
+    """Returns captioned images and what identifies them."""
+    data = config.data
+    if data.name == "tinyscenes":
+        folder = prepare_tinyscenes(config, workdir, "image_text")
+        source = tinyscenes.load_source(folder, "image_text", "train")
+        images = captioned.CaptionedScenes(source, data.caption)
+        return images, {"world": data.seed, "caption": data.caption}
+    raise ValueError(f"data.name is {data.name!r}; expected tinyscenes or captions.")

@@ -1,0 +1,163 @@
+"""Stores: built once, by several processes, after a kill, with pictures that cannot be read."""
+
+import dataclasses
+import hashlib
+import threading
+
+import numpy as np
+import pytest
+from made_regions import make_caption
+
+from uniovseg_jax.alignment import build as build_lib
+from uniovseg_jax.alignment import store as store_lib
+from uniovseg_jax.alignment.build import BuildOptions, build_pairs
+from uniovseg_jax.alignment.captioned import CaptionedList
+from uniovseg_jax.alignment.regions import AlignmentConfig
+from uniovseg_jax.proposals import ProposalConfig
+
+NAMES = ("grass", "red ball", "blue house")
+# A random quality head says about one half everywhere.
+PROPOSALS = ProposalConfig(points_per_side=3, score_threshold=0.0)
+CONFIG = AlignmentConfig(PROPOSALS, max_masks=6, templates="single", batch_size=2)
+QUIET = BuildOptions(progress=False)
+
+
+@pytest.fixture
+def images(pictures):
+    return CaptionedList(
+        [(make_caption(str(i), NAMES[: i % 3]), image) for i, image in enumerate(pictures)]
+    )
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    for module in (build_lib, store_lib):
+        monkeypatch.setattr(module, "IMAGES_PER_SHARD", 2)
+
+
+def digests(directory):
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+class Ended(Exception):
+    pass
+
+
+def test_pairs_are_built_once_and_kept(pretrained, images, tmp_path):
+    store = build_pairs(pretrained, images, CONFIG, tmp_path / "pairs", {"seed": 0}, QUIET)
+    assert store.manifest["counts"]["images"] == 6
+    assert store.manifest["counts"]["pairs"] == len(list(store.pairs())) == 6
+    assert store.manifest["shards"] == 3
+    assert {pair.entity for pair in store.pairs()} == {"grass", "red ball"}
+    for image in store.images():
+        assert image.preview.startswith(b"\xff\xd8")
+        assert set(image.regions.vector_rows) == set(image.pairs[:, 0])
+    text = store.targets().examples(np.arange(6))["text"]
+    np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-5)
+
+    class Untouched(CaptionedList):
+        def caption(self, index):
+            raise AssertionError("The images were looked at again.")
+
+    again = Untouched([images._rows[0]] * 6)
+    same = build_pairs(pretrained, again, CONFIG, tmp_path / "pairs", {"seed": 0}, QUIET)
+    assert same.manifest == store.manifest
+    empty = CaptionedList([(make_caption("a", ()), images.image(0))])
+    with pytest.raises(ValueError, match="No image gave a pair"):
+        build_pairs(pretrained, empty, CONFIG, tmp_path / "pairs", {"seed": 1}, QUIET)
+    assert store_lib.PairStore(tmp_path / "pairs").manifest == store.manifest
+
+
+def test_ended_in_the_middle_a_store_goes_on_and_has_the_same_bytes(
+    pretrained, images, tmp_path, monkeypatch
+):
+    build_pairs(pretrained, images, CONFIG, tmp_path / "whole", {}, QUIET)
+    read = CaptionedList.image
+
+    def end_at(number):
+        def image(self, index):
+            if index == number:
+                raise Ended
+            return read(self, index)
+
+        monkeypatch.setattr(CaptionedList, "image", image)
+
+    for number in (0, 3, 4):
+        end_at(number)
+        with pytest.raises(Ended):
+            build_pairs(pretrained, images, CONFIG, tmp_path / "torn", {}, QUIET)
+        assert not (tmp_path / "torn").exists()
+    end_at(0)  # The first two are kept: nobody looks at them again.
+    build_pairs(pretrained, images, CONFIG, tmp_path / "torn", {}, QUIET)
+    assert digests(tmp_path / "torn") == digests(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["torn", "whole"]
+
+
+def test_several_processes_write_what_one_writes(pretrained, images, tmp_path):
+    build_pairs(pretrained, images, CONFIG, tmp_path / "one", {}, QUIET)
+    barrier, errors = threading.Barrier(2), []
+
+    def work(process):
+        try:
+            options = BuildOptions(
+                share=(process, 2), wait=lambda _: barrier.wait(120) and None, progress=False
+            )
+            build_pairs(pretrained, images, CONFIG, tmp_path / "two", {}, options)
+        except Exception as error:  # Reported by the main thread.
+            errors.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(process,)) for process in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert digests(tmp_path / "two") == digests(tmp_path / "one")
+
+
+def test_only_the_confident_pairs_are_trained_on(pretrained, images, tmp_path):
+    half = dataclasses.replace(CONFIG, confident_share=0.5)
+    every = build_pairs(pretrained, images, CONFIG, tmp_path / "every", {}, QUIET)
+    store = build_pairs(pretrained, images, half, tmp_path / "half", {}, QUIET)
+    pairs = list(store.pairs())
+    assert len(pairs) == len(list(every.pairs())) == 6
+    assert every.confident().all() and every.manifest["targets"] == 6
+    confident = store.confident()
+    margins = np.array([pair.margin for pair in pairs])
+    assert confident.sum() == store.manifest["targets"] == 3
+    assert margins[confident].min() >= margins[~confident].max()
+    targets = store.targets()
+    assert [targets.names[i] for i in targets.entity] == [
+        pair.entity for pair, chosen in zip(pairs, confident, strict=True) if chosen
+    ]
+
+
+def test_pictures_that_cannot_be_read_are_counted_and_weigh_nothing(
+    pretrained, images, tmp_path, monkeypatch
+):
+    read = CaptionedList.image
+
+    def image(self, index):
+        if index == 2:
+            raise ValueError("The file is torn.")
+        return read(self, index)
+
+    monkeypatch.setattr(CaptionedList, "image", image)
+    options = BuildOptions(max_skipped=0.5, progress=False)
+    store = build_pairs(pretrained, images, CONFIG, tmp_path / "pairs", {}, options)
+    failed = [image.regions.caption for image in store.images()][2]
+    assert failed.status == "failed" and failed.error == "The file is torn."
+    assert store.manifest["counts"]["pairs"] == 4
+    with pytest.raises(ValueError, match="Record 2 cannot be used: The file is torn"):
+        build_pairs(pretrained, images, CONFIG, tmp_path / "other", {}, QUIET)
+
+
+def test_too_many_entities_are_refused(pretrained, images, tmp_path):
+    config = dataclasses.replace(CONFIG, max_entities=1)
+    with pytest.raises(ValueError, match="Image 2 has 2 entities; expected at most max_entities"):
+        build_pairs(pretrained, images, config, tmp_path / "pairs", {}, QUIET)
