@@ -111,6 +111,15 @@ class TextEncoder:
                 self._disk.add(found)
         return np.stack([self._cache[name] for name in names])
 
+    def fits(self, name: str) -> bool:
+        """Tells whether a name fits the text tower's positions in every prompt."""
+        if name in self._cache:
+            return True
+        prompts = [template.replace("{}", name) for template in self.templates]
+        tokens = self._tokenizer(prompts)
+        full = np.flatnonzero(tokens[:, -1] != 0).tolist()
+        return all(self._tokenizer.count(prompts[row]) <= tokens.shape[1] for row in full)
+
     def _tokenize(self, names: Sequence[str]) -> Int[np.ndarray, "p t"]:
         prompts = [template.replace("{}", name) for name in names for template in self.templates]
         tokens = self._tokenizer(prompts)

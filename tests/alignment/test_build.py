@@ -161,3 +161,11 @@ def test_too_many_entities_are_refused(pretrained, images, tmp_path):
     config = dataclasses.replace(CONFIG, max_entities=1)
     with pytest.raises(ValueError, match="Image 2 has 2 entities; expected at most max_entities"):
         build_pairs(pretrained, images, config, tmp_path / "pairs", {}, QUIET)
+
+
+def test_an_entity_that_is_too_long_is_left_out(pretrained, images, tmp_path):
+    rows = [(make_caption("a", ("grass", "x" * 400, "red ball")), images.image(0))]
+    store = build_pairs(pretrained, CaptionedList(rows), CONFIG, tmp_path / "pairs", {}, QUIET)
+    (image,) = store.images()
+    assert image.regions.entities == ("grass", "red ball")
+    assert image.regions.caption.num_entities == 3

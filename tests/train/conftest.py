@@ -11,6 +11,7 @@ from uniovseg_jax.alignment.store_writer import write_targets
 from uniovseg_jax.models.presets import config_from_dict, get_preset
 from uniovseg_jax.models.tokenizer import train_tokenizer
 from uniovseg_jax.models.uniovseg import init_variables
+from uniovseg_jax.text_encoder import TEMPLATES
 from uniovseg_jax.weights.store import save_pretrained
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -49,7 +50,8 @@ def stage1_dir(get_config, tmp_path_factory):
     directory = tmp_path_factory.mktemp("stage1") / "model"
     model = config_from_dict(get_config("stage2,preset=test").model.to_dict())
     variables = init_variables(model, jax.random.key(0), ("clip", "masks"))
-    tokenizer = train_tokenizer(["a red ball"], model.clip.vocab_size, model.clip.context_length)
+    texts = [template.replace("{}", "a red ball") for template in TEMPLATES["vild14"]]
+    tokenizer = train_tokenizer(texts, model.clip.vocab_size, model.clip.context_length)
     save_pretrained(directory, model, variables, tokenizer, ("clip", "masks"))
     return directory
 

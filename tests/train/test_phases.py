@@ -77,3 +77,47 @@ def test_an_unknown_alignment_loss_is_named(make_config, stage1_dir, pairs_dir, 
     )
     with pytest.raises(ValueError, match="loss.name is 'l2'; expected cosine or contrastive"):
         make_phase(config, tmp_path, sharding.make_mesh(1))
+
+
+@pytest.mark.parametrize(("mode", "source"), [("pooled", "clip"), ("dense", "both")])
+def test_stage2_online_learns_and_goes_on_where_it_was(
+    make_config, stage1_dir, tmp_path, mode, source
+):
+    config = make_config("stage2", init=str(stage1_dir), data__online=True, total_steps=4)
+    config.model.adapter.update(mode=mode, source=source)
+    config.update(batch_size=2)
+    config.checkpoint.every = 2
+    config.evals.update(every=4, num_examples=2)
+    whole = loop.train(config, tmp_path / "whole")
+    assert whole["metrics"]["val_pairs"] > 0
+
+    phase = make_phase(config, tmp_path / "again", sharding.make_mesh(1))
+    first, second = (collect_two(phase.batches) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    assert ("masks" in first[0]) == (mode == "dense")
+
+    class Stop(Exception):
+        pass
+
+    def stop_at_three(run):
+        if run.step == 3:
+            raise Stop
+        return train_step(run)
+
+    train_step = loop._Run.train_step
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(loop._Run, "train_step", stop_at_three)
+        loop.train(config, tmp_path / "torn")
+    assert loop.train(config, tmp_path / "torn") == whole
+
+
+def collect_two(batches):
+    iterator = iter(batches)
+    return [next(iterator), next(iterator)]
+
+
+def test_a_dense_adapter_needs_maps(make_config, stage1_dir, tmp_path):
+    config = make_config("stage2", init=str(stage1_dir))
+    config.model.adapter.mode = "dense"
+    with pytest.raises(ValueError, match="expected config.data.online = True"):
+        make_phase(config, tmp_path, sharding.make_mesh(1))

@@ -12,7 +12,7 @@ import tqdm
 from jaxtyping import Bool
 from PIL import Image
 
-from uniovseg_jax.alignment.captioned import CaptionedImages, entity_texts
+from uniovseg_jax.alignment.captioned import CaptionedImages
 from uniovseg_jax.alignment.pairs import ImageRegions, choose_confident, match_costs, pair_margins
 from uniovseg_jax.alignment.regions import (
     AlignmentConfig,
@@ -141,8 +141,7 @@ def _read_boxed(
     Raises:
       ValueError: If there are too many of those, or the image has too many entities.
     """
-    caption = images.caption(index)
-    entity_texts(caption, generator.config.max_entities)
+    caption = generator.usable(images.caption(index))
     try:
         pixels = images.image(index)
     except (ValueError, OSError) as error:

@@ -31,20 +31,6 @@ class CaptionedImages(Protocol):
         ...
 
 
-def entity_texts(caption: CaptionRecord, max_entities: int) -> list[str]:
-    """Returns the entities of a caption.
-
-    Raises:
-      ValueError: If there are more than `max_entities`.
-    """
-    if len(caption.entities) > max_entities:
-        raise ValueError(
-            f"Image {caption.id} has {len(caption.entities)} entities; expected at most "
-            f"max_entities = {max_entities}."
-        )
-    return [entity.text for entity in caption.entities]
-
-
 class CaptionedScenes:
     """The captioned part of a world of tinyscenes.
 

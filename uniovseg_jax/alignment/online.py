@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from uniovseg_jax.alignment.captioned import CaptionedImages, entity_texts
+from uniovseg_jax.alignment.captioned import CaptionedImages
 from uniovseg_jax.alignment.pairs import choose_confident, match_costs, pair_margins
 from uniovseg_jax.alignment.regions import (
     BoxedImage,
@@ -169,11 +169,10 @@ class _OnlineIterator:
 
     def _start(self) -> tuple[Sequence[Sequence[str]], PendingRegions]:
         batch = next(self._read)
-        limit = self._matcher.generator.config.max_entities
-        texts = [
-            entity_texts(self._images.caption(index), limit) if index >= 0 else []
-            for index in batch["index"].tolist()
-        ]
+        generator, texts = self._matcher.generator, []
+        for index in batch["index"].tolist():
+            entities = generator.usable(self._images.caption(index)).entities if index >= 0 else ()
+            texts.append([entity.text for entity in entities])
         rows = zip(batch["pixels"], batch["sizes"].tolist(), strict=True)
         boxed = [BoxedImage(pixels, *map(tuple, sizes)) for pixels, sizes in rows]
         return self._matcher.start(boxed, texts)

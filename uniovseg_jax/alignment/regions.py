@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jaxtyping import Array, Bool, Float, UInt8
 
+from uniovseg_jax.captions.record import CaptionRecord
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
@@ -207,6 +209,28 @@ class RegionGenerator:
         self._variables = pretrained.variables
         self._proposer = make_proposer(pretrained.model, config.proposals)
         self._compute = make_region_costs(pretrained.model, config.cost)
+
+    def usable(self, caption: CaptionRecord) -> CaptionRecord:
+        """Returns a caption without entities that are too long for the text tower.
+
+        Raises:
+          ValueError: If it has more than `config.max_entities`.
+        """
+        if len(caption.entities) > self.config.max_entities:
+            raise ValueError(
+                f"Image {caption.id} has {len(caption.entities)} entities; expected at most "
+                f"max_entities = {self.config.max_entities}."
+            )
+        fitting = tuple(e for e in caption.entities if self.encoder.fits(e.text))
+        if len(fitting) == len(caption.entities):
+            return caption
+        logging.log_first_n(
+            logging.WARNING,
+            "Image %s has an entity that is too long for the text tower; it is left out.",
+            10,
+            caption.id,
+        )
+        return dataclasses.replace(caption, entities=fitting)
 
     def start(
         self, images: Sequence[BoxedImage], entities: Sequence[Sequence[str]]

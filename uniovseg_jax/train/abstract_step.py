@@ -129,4 +129,5 @@ def _stage2_batch(config: ml_collections.ConfigDict, model: UniOVSegConfig) -> S
         },
         "text": shape((batch_size, model.clip.embed_dim), jnp.float32),
         "entity": shape((batch_size,), jnp.int32),
+        "valid": shape((batch_size,), jnp.bool_),
     }

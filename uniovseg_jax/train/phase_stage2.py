@@ -5,12 +5,14 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
 from uniovseg_jax.alignment import build, captioned, online, regions, store
 from uniovseg_jax.data.tfds import tinyscenes
+from uniovseg_jax.proposals import ProposalConfig
 from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.train import evaluations, objectives, sharding
 from uniovseg_jax.train.initialise import initial_variables
@@ -58,6 +60,7 @@ def alignment_config(data: ml_collections.ConfigDict) -> regions.AlignmentConfig
       ValueError: If a field is out of its range.
     """
     return regions.AlignmentConfig(
+        proposals=ProposalConfig(score_threshold=data.score_threshold),
         cost=data.cost,
         topk=data.topk,
         min_cosine=data.min_cosine,
@@ -102,6 +105,9 @@ def _match_online(
     pretrained: Pretrained, config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> tuple[Any, dict[str, Any]]:
     """Returns batches that are matched as they come, and that of the evaluation."""
+    # A copy: the training step gives the memory of its own state away.
+    variables = jax.tree.map(lambda x: jnp.array(x, copy=True), pretrained.variables)
+    pretrained = dataclasses.replace(pretrained, variables=variables)
     images, _ = _open_images(config, workdir)
     share = (jax.process_index(), jax.process_count())
     settings = alignment_config(config.data)
