@@ -14,10 +14,22 @@ from PIL import Image, ImageDraw, ImageFont
 _SMALLEST_SIDE = 512
 _LARGEST_SIDE = 4096
 _VOID_COLOUR = (40, 40, 40)
+_OUTLINE = (255, 60, 40)
 # Squared distance in RGB under which two colours are hard to tell apart.
 _NEAR = 60**2
 # Beyond this many names no effort is made to keep colours apart.
 _MOST_DISTINCT = 64
+
+
+def outline_mask(
+    image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Fades what is outside a mask and draws its border in red."""
+    faded = np.where(mask[..., None], image, (image * 0.45 + 140).astype(np.uint8))
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    faded[mask & ~inner] = _OUTLINE
+    return faded
 
 
 def distinct_colours(names: Sequence[str]) -> UInt8[np.ndarray, "n 3"]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import tqdm
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from uniovseg_jax.alignment.captioned import CaptionedImages
@@ -126,7 +126,7 @@ def build_pairs(
                 writer.write_shard(number, stored)
         options.wait("all shards are written")
         if process == 0:
-            _finish(writer, num_shards, config.confident_share, encoder)
+            finish_store(writer, num_shards, config.confident_share, encoder.embed)
         options.wait("the store is finished")
     return PairStore(directory)
 
@@ -195,10 +195,17 @@ def _match_batch(
         yield StoredImage(image, pairs, _preview(regions.boxed))
 
 
-def _finish(
-    writer: StoreWriter, num_shards: int, confident_share: float, encoder: TextEncoder
+def finish_store(
+    writer: StoreWriter,
+    num_shards: int,
+    confident_share: float,
+    embed: Callable[[Sequence[str]], Float[np.ndarray, "m e"]],
 ) -> None:
-    """Chooses the confident pairs of all shards and writes what they teach."""
+    """Chooses the confident pairs of all shards and writes what they teach.
+
+    Raises:
+      ValueError: If there is no pair.
+    """
     counts = {"images": 0, "regions": 0, "entities": 0, "pairs": 0}
     margins = []
     for image in writer.images(num_shards):
@@ -211,7 +218,7 @@ def _finish(
         raise ValueError("No image gave a pair: no mask was kept or no entity was found.")
     confident = choose_confident(np.concatenate(margins), confident_share)
     rows = _rows(writer.images(num_shards), confident)
-    writer.finish(num_shards, rows, int(confident.sum()), encoder.embed, confident, counts)
+    writer.finish(num_shards, rows, int(confident.sum()), embed, confident, counts)
 
 
 def _rows(images: Iterator[StoredImage], confident: Bool[np.ndarray, " p"]) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """Captioned images by index: what the alignment reads."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -37,21 +38,17 @@ class CaptionedScenes:
     Args:
       source: Of `tinyscenes.load_source`, part `image_text`.
       quality: Which of its two captions to parse, `raw` or `refined`.
-      parse: From a caption to entities.
-      parser: What `parse` is called in the records.
+      entities: Per scene what a parser without mistakes finds in that caption, in place of the
+        `rules`. Only an experiment that says so may use it.
     """
 
     def __init__(
-        self,
-        source: Any,
-        quality: str,
-        parse: Callable[[str], Sequence[str]] = parse_rules,
-        parser: str = "rules",
+        self, source: Any, quality: str, entities: Mapping[str, Sequence[str]] | None = None
     ):
         if quality not in ("raw", "refined"):
             raise ValueError(f"data.caption is {quality!r}; expected raw or refined.")
-        self._source, self._quality, self._parse = source, quality, parse
-        self._parser = Tool(parser)
+        self._source, self._quality, self._entities = source, quality, entities
+        self._parser = Tool("rules" if entities is None else "oracle")
         self._refiner = Tool("identity" if quality == "raw" else "tinyscenes")
 
     def __len__(self) -> int:
@@ -60,7 +57,11 @@ class CaptionedScenes:
     def caption(self, index: int) -> CaptionRecord:
         """Returns the texts of a scene and what the parser finds in the chosen one."""
         record = self._source[index]
-        entities = tuple(Entity(text) for text in self._parse(record[self._quality]))
+        if self._entities is None:
+            texts = parse_rules(record[self._quality])
+        else:
+            texts = self._entities[record["id"]]
+        entities = tuple(Entity(text) for text in texts)
         height, width = record["image"].shape[:2]
         return CaptionRecord(
             id=record["id"],
@@ -114,3 +115,32 @@ class CaptionedList:
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Returns pixels."""
         return self._rows[index][1]
+
+
+class SeveralCaptions:
+    """The same images with the entities of several captions at once, each of them once.
+
+    What is found for all of them serves each source on its own, see `derive.derive_pairs`.
+    """
+
+    def __init__(self, sources: Sequence[CaptionedImages]):
+        """Takes sources of the same images in the same order, at least one."""
+        self._sources = list(sources)
+
+    def __len__(self) -> int:
+        return len(self._sources[0])
+
+    def caption(self, index: int) -> CaptionRecord:
+        """Returns the first source's caption with the entities of all."""
+        captions = [source.caption(index) for source in self._sources]
+        entities = {entity.text: entity for c in captions for entity in c.entities}
+        return dataclasses.replace(
+            captions[0],
+            entities=tuple(entities.values()),
+            num_entities=len(entities),
+            status="ok" if entities else "empty",
+        )
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns pixels."""
+        return self._sources[0].image(index)

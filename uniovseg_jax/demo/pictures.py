@@ -15,10 +15,8 @@ from uniovseg_jax.eval.prepared import PreparedImage
 from uniovseg_jax.inference.results import Segmentation
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter
 from uniovseg_jax.masks import rle_decode
-from uniovseg_jax.visualize import distinct_colours, overlay
+from uniovseg_jax.visualize import distinct_colours, outline_mask, overlay
 from uniovseg_jax.vocabulary import parse_vocabulary
-
-_OUTLINE = (255, 60, 40)
 
 
 def choose_words(words: str) -> dict[str, Any]:
@@ -131,18 +129,7 @@ def _draw_pair(
     joined = OracleImage.of_image(image, np.array([[region, entity]]), segments)
     strict, with_parts = count_correct_pairs(joined)
     verdict = "right" if strict else "part" if with_parts else "wrong"
-    return PairPicture(pair, _outline(picture, rle_decode(pair.mask)), verdict)
-
-
-def _outline(picture: UInt8[np.ndarray, "h w 3"], mask: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    """Fades what is outside a mask and draws its border."""
-    faded = np.where(mask[..., None], picture, (picture * 0.45 + 140).astype(np.uint8))
-    inner = mask.copy()
-    for axis in (0, 1):
-        for step in (-1, 1):
-            inner &= np.roll(mask, step, axis)
-    faded[mask & ~inner] = _OUTLINE
-    return faded
+    return PairPicture(pair, outline_mask(picture, rle_decode(pair.mask)), verdict)
 
 
 def _draw(

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from uniovseg_jax import html
 from uniovseg_jax.alignment.pairs import Pair
-from uniovseg_jax.demo import html
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.inference.results import Segmentation
 

@@ -86,7 +86,7 @@ def prepare_images(
         logits = pad_masks([proposals.mask_logits for proposals in found])
         truth = np.full((batch_size, _MAX_SEGMENTS, side, side), -1.0, np.float32)
         for i, record in enumerate(batch):
-            ids = _letterbox_ids(record["panoptic"], boxed[i][1], side)
+            ids = letterbox_ids(record["panoptic"], boxed[i][1], side)
             for j, info in enumerate(record["segments_info"]):
                 truth[i, j][ids == info["id"]] = 1.0
         pooled, true_pooled = jax.device_get(compiled(variables, features, logits, truth))
@@ -113,7 +113,7 @@ def prepare_images(
             )
 
 
-def _letterbox_ids(
+def letterbox_ids(
     ids: Int[np.ndarray, "h w"], content_wh: tuple[int, int], side: int
 ) -> Int[np.ndarray, "s s"]:
     """Returns the map at the place and size that its image has in the network input."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 import ml_collections
-from ml_collections import config_dict
+from ml_collections.config_dict import config_dict
 
 from uniovseg_jax.models.presets import config_to_dict, get_preset
 

@@ -2,7 +2,7 @@ import html.parser
 
 import numpy as np
 
-from uniovseg_jax.demo import html as html_lib
+from uniovseg_jax import html as html_lib
 
 _VOID_TAGS = {"meta", "img", "br"}
 

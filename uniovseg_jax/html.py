@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -40,6 +40,10 @@ svg text { font: 11px system-ui, Helvetica, Arial, sans-serif; fill: #5f6670; }
 .key span { display: inline-block; width: 18px; border-top: 3px solid; vertical-align: middle;
   margin: 0 6px 0 0; }
 .key { font-size: 13px; margin-right: 16px; }
+input[type=search] { font: 15px system-ui, Helvetica, Arial, sans-serif; padding: 7px 10px;
+  width: 100%; max-width: 420px; border: 1px solid #b9c0c8; border-radius: 4px; }
+details { font-size: 12px; } details p { margin: 3px 0; font-size: 12px; }
+[hidden] { display: none !important; }
 @media print { body { max-width: none; padding: 0; } }
 """
 _COLOURS = ("#2457a7", "#c2571a", "#2f8f5b", "#8a3ea8", "#7a7f87", "#b3261e")
@@ -50,13 +54,14 @@ def text(value: object) -> str:
     return html.escape(str(value))
 
 
-def page(title: str, body: Sequence[str]) -> str:
-    """Returns a whole document."""
+def page(title: str, body: Sequence[str], script: str = "") -> str:
+    """Returns a whole document, with a script of its own where something is to move."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
+        + (f"\n<script>\n{script}</script>" if script else "")
         + "\n</body>\n</html>\n"
     )
 
@@ -82,10 +87,10 @@ def table(
     return "".join(lines)
 
 
-def figure(image: UInt8[np.ndarray, "h w 3"], caption: str, alt: str) -> str:
+def figure(image: UInt8[np.ndarray, "h w 3"], caption: str, alt: str, quality: int = 90) -> str:
     """Returns an embedded JPEG; `caption` is HTML, `alt` plain text."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=90, subsampling=0)
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return (
         f'<figure><img alt="{text(alt)}" src="data:image/jpeg;base64,{data}">'
@@ -96,6 +101,50 @@ def figure(image: UInt8[np.ndarray, "h w 3"], caption: str, alt: str) -> str:
 def grid(figures: Sequence[str], cell_px: int) -> str:
     """Lays figures out in as many columns of at least `cell_px` as there is room for."""
     return f'<div class="grid" style="--cell: {cell_px}px">{"".join(figures)}</div>'
+
+
+def bar_chart(
+    edges: Sequence[float], series: Mapping[str, Sequence[int]], x_label: str, y_label: str
+) -> str:
+    """Returns an SVG of a histogram whose series stand on top of each other, with a key.
+
+    Args:
+      edges: Of the bins, ascending, one more than there are bins.
+      series: By name the count of every bin.
+      x_label: Under the horizontal axis.
+      y_label: Above the vertical axis.
+    """
+    left, top, width, height = 56.0, 24.0, 580.0, 190.0
+    highest = max(1, *(sum(counts) for counts in zip(*series.values(), strict=True)))
+    parts = [f'<svg viewBox="0 0 {left + width + 20:g} {top + height + 40:g}" role="img">']
+    for share in (0.0, 0.5, 1.0):
+        y = top + (1 - share) * height
+        parts.append(
+            f'<line x1="{left}" x2="{left + width}" y1="{y}" y2="{y}" stroke="#e6e9ed"/>'
+            f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{share * highest:.0f}</text>'
+        )
+    step = width / (len(edges) - 1)
+    floors = [0] * (len(edges) - 1)
+    for index, counts in enumerate(series.values()):
+        for place, count in enumerate(counts):
+            tall = height * count / highest
+            y = top + height * (1 - floors[place] / highest) - tall
+            parts.append(
+                f'<rect x="{left + place * step:.1f}" y="{y:.1f}" width="{step - 1:.1f}" '
+                f'height="{tall:.1f}" fill="{_COLOURS[index % len(_COLOURS)]}"/>'
+            )
+            floors[place] += count
+    for place in range(0, len(edges), max(1, (len(edges) - 1) // 8)):
+        parts.append(
+            f'<text x="{left + place * step:.1f}" y="{top + height + 16}" text-anchor="middle">'
+            f"{edges[place]:.2g}</text>"
+        )
+    parts.append(
+        f'<text x="{left}" y="12">{text(y_label)}</text>'
+        f'<text x="{left + width}" y="{top + height + 34}" text-anchor="end">{text(x_label)}</text>'
+        "</svg>"
+    )
+    return "".join(parts) + _key(series)
 
 
 def line_chart(
@@ -142,9 +191,14 @@ def line_chart(
     parts.append(
         f'<text x="{left}" y="12">{text(y_label)}</text>'
         f'<text x="{left + width}" y="{top + height + 34}" text-anchor="end">{text(x_label)}</text>'
-        "</svg><div>"
+        "</svg>"
     )
-    for index, name in enumerate(curves):
+    return "".join(parts) + _key(curves)
+
+
+def _key(names: Iterable[str]) -> str:
+    parts = ["<div>"]
+    for index, name in enumerate(names):
         colour = _COLOURS[index % len(_COLOURS)]
         parts.append(
             f'<span class="key"><span style="border-color: {colour}"></span>{text(name)}</span>'

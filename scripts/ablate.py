@@ -1,0 +1,67 @@
+"""Runs the ablation of mask-text alignment over worlds and prints its tables.
+
+python scripts/ablate.py --config=configs/ablation.py --seeds=1,2,3 \
+    --models='runs/tinyscenes/seed{seed}/stage1/model' --output=runs/ablation
+
+What is done is not done again: the same command goes on where it was ended.
+"""
+
+import importlib.util
+import pathlib
+import sys
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration, see configs/ablation.py.")
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "Worlds.")
+_MODELS = flags.DEFINE_string(
+    "models", None, "Stage-1 model directory; {seed} stands for the world.", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", "runs/ablation", "Folder of what is made.")
+_DATA = flags.DEFINE_string("data_dir", "runs/data/tinyscenes", "Folder of rendered worlds.")
+flags.mark_flags_as_required(["config"])
+
+_TINYSCENES = pathlib.Path(__file__).resolve().parent.parent / "configs" / "tinyscenes.py"
+
+
+def main(argv: list[str]) -> None:
+    """Runs world after world; a mistake ends it with one sentence."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
+    from uniovseg_jax.ablation.run import Ablation, run_ablation
+    from uniovseg_jax.ablation.table import format_tables
+
+    output = pathlib.Path(_OUTPUT.value)
+    reports = []
+    try:
+        for seed in _seeds():
+            model = _MODELS.value.replace("{seed}", str(seed))
+            ablation = Ablation(
+                _CONFIG.value, seed, model, output, pathlib.Path(_DATA.value), _load_get_config()
+            )
+            reports.append(run_ablation(ablation))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    tables = format_tables(reports)
+    (output / "tables.md").write_text(tables)
+    print(tables)
+
+
+def _seeds() -> list[int]:
+    if not all(seed.isdecimal() for seed in _SEEDS.value):
+        raise ValueError(f"--seeds is {','.join(_SEEDS.value)}; expected numbers, as in 1,2,3.")
+    return [int(seed) for seed in _SEEDS.value]
+
+
+def _load_get_config() -> Any:
+    spec = importlib.util.spec_from_file_location("tinyscenes_config", _TINYSCENES)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,1 @@
+"""The paper's ablation of mask-text alignment (table 4), on tinyscenes."""

@@ -1,0 +1,199 @@
+"""One HTML file about a pair store, with everything that it needs inside."""
+
+import io
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from uniovseg_jax import html
+from uniovseg_jax.alignment.inspection import EntityRow, Example, Inspection
+from uniovseg_jax.alignment.pairs import Pair
+from uniovseg_jax.alignment.store import PairStore
+from uniovseg_jax.files import write_whole
+from uniovseg_jax.masks import rle_decode
+from uniovseg_jax.visualize import outline_mask
+
+_CELL = 200
+_NUM_BINS = 40
+_MAX_CAPTION = 600
+
+# Behind "#" the address may hold what to look for.
+_SCRIPT = """
+const field = document.getElementById("search");
+const found = document.getElementById("found");
+function search() {
+  const words = field.value.trim().toLowerCase().split(/\\s+/).filter(Boolean);
+  let count = 0;
+  for (const node of document.querySelectorAll("[data-entity]")) {
+    const hit = words.every(word => node.dataset.entity.includes(word));
+    node.hidden = !hit;
+    count += hit && node.tagName === "FIGURE";
+  }
+  found.textContent = count + " pictures";
+}
+field.addEventListener("input", search);
+field.value = decodeURIComponent(location.hash.slice(1));
+search();
+"""
+
+
+def write_pair_report(
+    store: PairStore,
+    inspection: Inspection,
+    path: str | os.PathLike[str],
+    max_entities: int = 200,
+) -> pathlib.Path:
+    """Writes the report.
+
+    Args:
+      store: That was inspected.
+      inspection: What to show.
+      path: Of the file.
+      max_entities: Entities with a row and pictures of their own, the most frequent ones.
+
+    Returns:
+      The path.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page = html.page("Pairs of masks and entities", _body(store, inspection, max_entities), _SCRIPT)
+    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return path
+
+
+def _body(store: PairStore, inspection: Inspection, max_entities: int) -> list[str]:
+    counts, settings = store.manifest["counts"], store.settings
+    scales = settings["align_scales"]
+    confident = len(inspection.confident_margins)
+    entities = list(inspection.entities.items())
+    shown = entities[:max_entities]
+    body = [
+        "<h1>Pairs of masks and entities</h1>",
+        html.paragraph(
+            f"{counts['pairs']:,} pairs of {counts['regions']:,} masks and {counts['entities']:,} "
+            f"entities in {counts['images']:,} images; {confident:,} of them are trained on. "
+            f"{inspection.num_flips:,} would be other pairs at one of the scales alone."
+        ),
+        html.paragraph(
+            f"Cost {settings['config']['cost']}, mean over the scales "
+            f"{', '.join(map(str, scales))} px. Source: {json.dumps(settings['source'])}.",
+            note=True,
+        ),
+        "<h2>Margins</h2>",
+        html.paragraph(
+            "How much dearer the nearest alternative of a pair is: another entity for its mask or "
+            "another mask for its entity. Below zero the joint assignment took something else than "
+            "the best for one of the two."
+        ),
+        _histogram(inspection),
+    ]
+    for title, words, examples in (
+        ("Best pairs", "The lowest costs.", inspection.best),
+        ("Worst pairs", "The highest costs.", inspection.worst),
+        ("Least sure pairs", "The smallest margins.", inspection.unsure),
+        (
+            "Pairs that flip between scales",
+            "At one of the scales alone the entity would have another mask; the smallest margins.",
+            inspection.flipping,
+        ),
+    ):
+        if examples:
+            cards = [_card(example, scales) for example in examples]
+            body += [f"<h2>{title}</h2>", html.paragraph(words, note=True), html.grid(cards, _CELL)]
+    cards = [
+        _card(example, scales, searchable=True) for _, row in shown for example in row.examples
+    ]
+    body += [
+        "<h2>By entity</h2>",
+        html.paragraph(
+            f"The {len(shown):,} most frequent of {len(entities):,} entities, with their first "
+            "pairs."
+        ),
+        '<p><input type="search" id="search" placeholder="Search entities, such as: red ball"> '
+        '<span class="note" id="found"></span></p>',
+        html.grid(cards, _CELL),
+        _entity_table(shown),
+    ]
+    return body
+
+
+def _histogram(inspection: Inspection) -> str:
+    margins = inspection.margins
+    finite = margins[np.isfinite(margins)]
+    if not finite.size:
+        return html.paragraph("No pair has an alternative.", note=True)
+    low, high = np.quantile(finite, [0.001, 0.999])
+    edges = np.linspace(low, high if high > low else low + 1, _NUM_BINS + 1)
+
+    def count(values: np.ndarray) -> np.ndarray:
+        return np.histogram(values[np.isfinite(values)].clip(edges[0], edges[-1]), edges)[0]
+
+    trained = count(inspection.confident_margins)
+    series = {"trained on": trained.tolist(), "left out": (count(margins) - trained).tolist()}
+    return html.bar_chart(edges.tolist(), series, "margin", "pairs")
+
+
+def _entity_table(rows: Sequence[tuple[str, EntityRow]]) -> str:
+    header = ("entity", "pairs", "trained on", "mean cost", "mean margin", "flip")
+    lines = []
+    for name, row in rows:
+        cells = (
+            name,
+            row.count,
+            row.confident,
+            f"{row.cost / row.count:.3f}",
+            f"{row.margin / row.count:.3f}",
+            f"{100 * row.flips / row.count:.0f} %",
+        )
+        cells = "".join(f"<td>{html.text(cell)}</td>" for cell in cells)
+        lines.append(f'<tr data-entity="{html.text(name.lower())}">{cells}</tr>')
+    head = "".join(f"<th>{cell}</th>" for cell in header)
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _card(example: Example, scales: Sequence[int], searchable: bool = False) -> str:
+    pair = example.pair
+    with Image.open(io.BytesIO(example.preview)) as preview:
+        picture = np.asarray(preview.convert("RGB"))
+    mask = Image.fromarray(rle_decode(pair.mask)).resize((picture.shape[1], picture.shape[0]))
+    drawn = outline_mask(picture, np.asarray(mask))
+    card = html.figure(drawn, _caption(pair, example.is_confident, scales), pair.entity, quality=75)
+    if searchable:
+        mark = f'<figure data-entity="{html.text(pair.entity.lower())}"'
+        card = card.replace("<figure", mark, 1)
+    return card
+
+
+def _caption(pair: Pair, is_confident: bool, scales: Sequence[int]) -> str:
+    per_scale = ", ".join(
+        f"{cost:.3f} at {side}{' (another mask)' if flips else ''}"
+        for cost, side, flips in zip(pair.cost_per_scale, scales, pair.flips, strict=True)
+    )
+    lines = [f"<b>{html.text(pair.entity)}</b> {pair.cost:.3f}, margin {pair.margin:.3f}"]
+    if not is_confident:
+        lines.append("left out")
+    if pair.other_entity is not None:
+        lines.append(f"or {html.text(pair.other_entity)} {pair.other_entity_cost:.3f}")
+    if pair.other_region is not None:
+        lines.append(f"or mask {pair.other_region} {pair.other_region_cost:.3f}")
+    caption = pair.caption
+    made = [f"refined by {caption.refiner.name}"] if caption.refiner else []
+    made += [f"parsed by {caption.parser.name}"] if caption.parser else []
+    details = [
+        f"Image {caption.id}, mask {pair.region}",
+        f"Costs: {per_scale}",
+        f"Before: {' / '.join(caption.caption_raw)[:_MAX_CAPTION]}",
+        f"After: {(caption.caption or '')[:_MAX_CAPTION]}",
+        ", ".join(made),
+    ]
+    paragraphs = "".join(f"<p>{html.text(line)}</p>" for line in details if line)
+    return (
+        "<br>".join(lines) + f"<details><summary>Where it is from</summary>{paragraphs}</details>"
+    )
