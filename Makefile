@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 # Progress and warnings of pip stay silent; errors do not.
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e
 
-PYTEST = $(BIN)/python -m pytest -q --durations=20 -n $(TEST_PROCESSES) --dist loadfile
+PYTEST = $(BIN)/python -m pytest -q --durations=20 -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help

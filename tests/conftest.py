@@ -28,6 +28,23 @@ import jax  # noqa: E402
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
+# Two processes share the tests file by file: those that take minutes come first, not last.
+_LONG_FILES = (
+    "train/test_restart.py",
+    "test_demo_script.py",
+    "train/test_sharding.py",
+    "train/test_distributed.py",
+    "train/test_phase_stage1.py",
+    "train/test_phases.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the long files first."""
+    rank = {str(_ROOT / "tests" / name): place for place, name in enumerate(_LONG_FILES)}
+    items.sort(key=lambda item: rank.get(str(item.path), len(rank)))
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> pathlib.Path:
     """The folder with published fixtures and data that UNIOVSEG_SHARED names."""
