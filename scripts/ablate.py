@@ -11,7 +11,7 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration, see configs/ablation.py.")
@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
     from uniovseg_jax.ablation.run import Ablation, run_ablation
     from uniovseg_jax.ablation.table import format_tables
 
+    logging.set_verbosity(logging.WARNING)  # Checkpoints tell all about themselves.
     output = pathlib.Path(_OUTPUT.value)
     reports = []
     try:
