@@ -24,19 +24,14 @@ _PARTS = ("clip", "masks", "adapter")
 
 def make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Phase:
     """The adapter, from pairs that are kept or matched as they come; everything else is frozen."""
-    model = make_model(config)
-    adapter = model.config.adapter
-    if adapter is None:
-        raise ValueError("The model has no adapter, which is what stage2 trains.")
-    if adapter.mode == "dense" and not config.data.online:
+    adapter = config.model.adapter
+    if adapter is not None and adapter.mode == "dense" and not config.data.online:
         raise ValueError(
             "An adapter of mode 'dense' works on maps, which no store keeps; expected "
             "config.data.online = True, or config.model.adapter.mode = 'pooled'."
         )
-    variables, tokenizer = initial_variables(
-        model.config, _PARTS, config.init, config.seed, trained="adapter"
-    )
-    pretrained = Pretrained(model, model.config, variables, tokenizer, _PARTS, {})
+    pretrained = load_frozen(config)
+    model = pretrained.model
     if config.data.online:
         batches, val_batch = _match_online(pretrained, config, workdir)
     else:
@@ -44,13 +39,28 @@ def make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: 
     objective = objectives.make_stage2_loss(model, config.loss.name)
     return Phase(
         model_config=model.config,
-        tokenizer=tokenizer,
+        tokenizer=pretrained.tokenizer,
         parts=_PARTS,
-        variables=variables,
+        variables=pretrained.variables,
         batches=batches,
         objective=objective,
         evaluate=evaluations.mean_metrics(objective, [val_batch], "val_", mesh, whole=True),
     )
+
+
+def load_frozen(config: ml_collections.ConfigDict) -> Pretrained:
+    """Returns the model that stage 2 starts from, with an adapter that changes nothing yet.
+
+    Raises:
+      ValueError: If the model has no adapter, or the starting weights do not fit.
+    """
+    model = make_model(config)
+    if model.config.adapter is None:
+        raise ValueError("The model has no adapter, which is what stage2 trains.")
+    variables, tokenizer = initial_variables(
+        model.config, _PARTS, config.init, config.seed, trained="adapter"
+    )
+    return Pretrained(model, model.config, variables, tokenizer, _PARTS, {})
 
 
 def alignment_config(data: ml_collections.ConfigDict) -> regions.AlignmentConfig:
@@ -78,7 +88,7 @@ def _read_store(
     if data.pairs:
         pairs = store.PairStore(data.pairs)
     else:
-        images, source = _open_images(config, workdir)
+        images, source = open_images(config, workdir)
         pairs = build.build_pairs(
             pretrained,
             images,
@@ -108,7 +118,7 @@ def _match_online(
     # A copy: the training step gives the memory of its own state away.
     variables = jax.tree.map(lambda x: jnp.array(x, copy=True), pretrained.variables)
     pretrained = dataclasses.replace(pretrained, variables=variables)
-    images, _ = _open_images(config, workdir)
+    images, _ = open_images(config, workdir)
     share = (jax.process_index(), jax.process_count())
     settings = alignment_config(config.data)
     encoder = TextEncoder(pretrained, settings.templates)
@@ -137,7 +147,7 @@ def _match_online(
     return batches, next(iter(val))
 
 
-def _open_images(
+def open_images(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> tuple[captioned.CaptionedImages, dict[str, Any]]:
     """Returns captioned images and what identifies them."""
