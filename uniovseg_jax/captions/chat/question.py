@@ -98,12 +98,15 @@ def ask_checked(
     results: list[Any] = []
     again: dict[int, Question] = {}
     for index, answer in enumerate(chat.answer(questions)):
+        if isinstance(answer, Failure):
+            results.append(answer)
+            continue
         try:
-            results.append(answer if isinstance(answer, Failure) else checks[index](answer, False))
+            results.append(checks[index](answer, False))
         except ValueError as error:
             turns = (
                 *questions[index].turns,
-                ("assistant", answer[:_SHOWN]),  # pyright: ignore: a failure is not checked.
+                ("assistant", answer[:_SHOWN]),
                 ("user", f"This answer cannot be used. {error} Answer again."),
             )
             results.append(None)

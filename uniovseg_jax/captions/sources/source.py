@@ -151,7 +151,9 @@ def _numbers_of(content: bytes) -> frozenset[int]:
         document = parse_json(content)
         images = document.get("images") if isinstance(document, dict) else document
         entries = images if isinstance(images, list) else [None]
-        numbers = [entry.get("id") if isinstance(entry, dict) else entry for entry in entries]
+        numbers: list[Any] = [
+            entry.get("id") if isinstance(entry, dict) else entry for entry in entries
+        ]
     else:
         words = content.decode("ascii", "replace").split()
         numbers = [int(word) if word.isdecimal() else word for word in words]
