@@ -21,17 +21,22 @@ _LAST_NUMBER = re.compile(r"(\d{1,18})\D*$")
 
 @runtime_checkable
 class CaptionSource(Protocol):
-    """Captioned images in one of the published layouts.
+    """Captioned images in one of the published layouts."""
 
-    Attributes:
-      name: Of the layout.
-      total: How many records there are, at most; None if only reading them all tells.
-      has_images: Whether the images are on this disk.
-    """
+    @property
+    def name(self) -> str:
+        """Name of the layout."""
+        ...
 
-    name: str
-    total: int | None
-    has_images: bool
+    @property
+    def total(self) -> int | None:
+        """How many records there are, at most; None if only reading them all tells."""
+        ...
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the images are on this disk."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """Returns what the manifest should say of the source: names, sizes, no full paths."""
