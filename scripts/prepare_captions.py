@@ -1,7 +1,7 @@
 r"""Turns images with captions into what stage 2 learns from; docs/captions.md explains it all.
 
-  python scripts/prepare_captions.py --config=configs/captions.py:coco_captions,output=array_record \
-      --config.source.path=captions_train2017.json --config.source.images=train2017 \
+  python scripts/prepare_captions.py --config=configs/captions.py:jsonl,output=array_record \
+      --config.source.path=captions.jsonl --config.source.images=images \
       --output=data/captions
   python scripts/prepare_captions.py --dry_run=3 --output=data/refined \
       --config=configs/captions.py:webdataset_tar,refiner=openai_compatible,parser=llm \

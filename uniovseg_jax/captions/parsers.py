@@ -4,7 +4,7 @@ import importlib
 import re
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from uniovseg_jax.captions.chat.question import Failure
 from uniovseg_jax.captions.parse import parse_rules
@@ -19,6 +19,7 @@ _NOUN = re.compile(r"NN(?:P|S|PS)?")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
+@runtime_checkable
 class Parser(Protocol):
     """Finds noun phrases; threads may share it.
 

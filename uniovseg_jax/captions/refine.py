@@ -3,7 +3,7 @@
 import functools
 import unicodedata
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from uniovseg_jax.captions.chat.question import Chat, Failure, Question, ask_checked
 from uniovseg_jax.captions.images import ImageFolder
@@ -15,6 +15,7 @@ _MAX_DESCRIPTION = 20_000
 _SENTENCE_ENDS = (".", "!", "?")
 
 
+@runtime_checkable
 class Refiner(Protocol):
     """Makes the caption of records; threads may share it.
 

@@ -2,7 +2,7 @@
 
 import pathlib
 import zlib
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgpack
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
@@ -13,6 +13,7 @@ from uniovseg_jax.data.shard_writer import SHARD_OPTIONS, count_records
 _CHECKSUM_BYTES = 4
 
 
+@runtime_checkable
 class ShardFile(Protocol):
     """A file that is being written.
 

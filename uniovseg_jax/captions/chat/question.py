@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 # The schema of the one answer that is not free text; an object, as strict servers demand it.
 LIST_SCHEMA = {
@@ -44,6 +44,7 @@ class Question:
     wants_list: bool = False
 
 
+@runtime_checkable
 class Chat(Protocol):
     """A model that answers; threads may share it.
 

@@ -15,7 +15,7 @@ _BURST = 1 / 12
 class TokenBucket:
     """Lets so much through a minute on the average, with short bursts."""
 
-    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, per_minute: int | float, clock: Callable[[], float] = time.monotonic):
         """Begins full.
 
         Args:
@@ -26,7 +26,7 @@ class TokenBucket:
         self._burst = max(1.0, per_minute * _BURST)
         self._clock, self._level, self._last = clock, self._burst, clock()
 
-    def reserve(self, amount: float) -> float:
+    def reserve(self, amount: int | float) -> float:
         """Takes an amount of any size out, on credit if need be.
 
         Returns:
@@ -39,7 +39,7 @@ class TokenBucket:
         self._last = now
         return max(0.0, -self._level / self._rate)
 
-    def correct(self, amount: float) -> None:
+    def correct(self, amount: int | float) -> None:
         """Takes out what was used beyond the reserved amount; a negative one is given back."""
         self._level -= amount
 
