@@ -48,8 +48,7 @@ class ChatServer:
         self._lock = threading.Lock()
         self._asked = {}
         handler = type("Handler", (_Handler,), {"owner": self})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self):
@@ -72,6 +71,14 @@ class ChatServer:
             self.calls.append((digest, fault))
             self.bodies.append(json.loads(body))
             return fault
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *_):
+        """Says nothing: clients that go away are part of the tests."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

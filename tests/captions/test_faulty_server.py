@@ -20,10 +20,12 @@ def check_run(tmp_path, capfd, caplog, count):
             tmp_path / "in", "refiner=openai_compatible,parser=llm", server, max_failed=0.2
         )
         for stage in (config.refiner, config.parser):
+            # Long enough for a good answer on a busy machine: only slow drips take longer.
+            stage.deadline = 2.0
             stage.update(api_key_env="CANARY_KEY", max_attempts=ATTEMPTS, num_at_once=16)
         manifest, num_calls = run(config, tmp_path / "out", tmp_path / "cache.sqlite")
         calls = list(server.calls)
-        assert num_calls == len(calls) >= 2 * count
+        assert num_calls >= len(calls) >= 2 * count
 
         # Every record is resolved, or in the dead-letter file with a reason.
         good, failed = read_lines(tmp_path / "out"), read_lines(tmp_path / "out", "failed.jsonl")

@@ -63,21 +63,23 @@ def is_grounded(phrase: str, stems: frozenset[str]) -> bool:
       stems: Of the caption, from `caption_stems`.
     """
     words = [word for word in _words(phrase) if word not in FUNCTION_WORDS | DETERMINERS]
-    return bool(words) and all(not _stems(word).isdisjoint(stems) for word in words)
+    return bool(words) and all(_occurs(word, stems) for word in words)
 
 
 def caption_stems(caption: str) -> frozenset[str]:
     """Returns everything that the words of a caption may be forms of."""
-    return frozenset(stem for word in _words(caption) for stem in _stems(word))
+    words = (part for word in _words(caption) for part in {word, *word.split("-")})
+    return frozenset(stem for word in words for stem in _stems(word))
+
+
+def _occurs(word: str, stems: frozenset[str]) -> bool:
+    if not _stems(word).isdisjoint(stems):
+        return True
+    return "-" in word and all(_occurs(part, stems) for part in word.split("-"))
 
 
 def _words(text: str) -> list[str]:
-    """Returns lower-case words; those with hyphens also in their parts."""
-    found = []
-    for word in _WORD.findall(text.lower().replace("\u2019", "'")):
-        word = word.removesuffix("'s")
-        found += [word] if "-" not in word else [word, *word.split("-")]
-    return found
+    return [word.removesuffix("'s") for word in _WORD.findall(text.lower().replace("\u2019", "'"))]
 
 
 def _stems(word: str) -> set[str]:
