@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
     try:
         print(run())
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(_sentence(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
@@ -100,8 +100,16 @@ def parse_flags(argv: list[str]) -> list[str]:
         return FLAGS(argv)
     # Configurations complain with whatever ml_collections or they raise.
     except (flags.Error, ValueError, AttributeError, KeyError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(_sentence(error), file=sys.stderr)
         sys.exit(2)
+
+
+def _sentence(error: Exception) -> str:
+    """Returns what an error says, without the trace that config_flags puts into it."""
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    if "Traceback (most recent call last)" in text:
+        text = text.rpartition("Error: ")[2]
+    return " ".join(text.split())
 
 
 if __name__ == "__main__":

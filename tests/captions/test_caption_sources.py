@@ -1,5 +1,6 @@
 """Readers: every layout, what they refuse, what they leave out; nothing outside is touched."""
 
+import dataclasses
 import io
 import json
 import tarfile
@@ -9,6 +10,7 @@ from caption_files import jpeg_of, write_images, write_jsonl
 
 from uniovseg_jax.captions.images import ImageFolder, check_image, small_jpeg
 from uniovseg_jax.captions.record import CaptionRecord, ImageReference, Tool, to_json
+from uniovseg_jax.captions.refine import Identity
 from uniovseg_jax.captions.sources.cc3m import Cc3m
 from uniovseg_jax.captions.sources.coco_captions import CocoCaptions
 from uniovseg_jax.captions.sources.json_list import read_json_list
@@ -16,6 +18,7 @@ from uniovseg_jax.captions.sources.jsonl import Jsonl
 from uniovseg_jax.captions.sources.sharegpt4v import ShareGpt4v
 from uniovseg_jax.captions.sources.source import Exclusion, checked_captions, safe_path
 from uniovseg_jax.captions.sources.webdataset import WebdatasetTars
+from uniovseg_jax.captions.stages import refine
 from uniovseg_jax.data.mask_sources.source import Skipped
 
 NONE = Exclusion(None)
@@ -233,7 +236,7 @@ def test_lines_of_json(tmp_path):
         {"image": "a.jpg", "caption": "a"},
         {"image": "b.jpg", "caption": ["a", "b"], "id": 7},
         to_json(earlier),
-        "",
+        to_json(dataclasses.replace(earlier, id="s", status="ok", error=None)),
         "{broken",
         "[1]",
         {"image": "../a.jpg", "caption": "a"},
@@ -248,7 +251,11 @@ def test_lines_of_json(tmp_path):
         ("a.jpg", ("a",)),
         ("7", ("a", "b")),
         ("r", ("raw",)),
+        ("s", ("raw",)),
     ]
+    (kept,) = refine(good[3:], Identity())
+    assert isinstance(kept, CaptionRecord)
+    assert (kept.caption, kept.refiner) == ("refined", Tool("x"))
     assert good[2] == CaptionRecord(
         "r", ImageReference("file", "r.jpg"), ("raw",), source="coco_captions"
     )

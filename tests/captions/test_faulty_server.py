@@ -8,6 +8,8 @@ import pytest
 from caption_files import make_config, read_lines, run, write_input
 from chat_server import KEY, TRANSPORT, ChatServer
 
+from uniovseg_jax.captions import preparation
+
 ATTEMPTS = 5
 
 
@@ -101,17 +103,18 @@ def test_a_refused_key_ends_the_run_at_once(tmp_path):
         assert len(server.calls) <= 2 * config.parser.num_at_once
 
 
-def test_too_many_failures_stop_the_run_which_goes_on_later(tmp_path):
-    write_input(tmp_path / "in", 300)
+def test_too_many_failures_stop_the_run_which_goes_on_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "_EARLY", 40)
+    write_input(tmp_path / "in", 60)
     with ChatServer(share=1, faults=("500",)) as server:
         config = make_config(tmp_path / "in", "parser=llm", server, output__records_per_shard=20)
         config.parser.max_attempts = 1
-        with pytest.raises(ValueError, match="200 of 200 records failed, more than max_failed"):
+        with pytest.raises(ValueError, match="40 of 40 records failed, more than max_failed"):
             run(config, tmp_path / "out")
-        assert len(read_lines(tmp_path / "out", "failed.jsonl")) == 200
+        assert len(read_lines(tmp_path / "out", "failed.jsonl")) == 40
         server.share = 0
         manifest, _ = run(config, tmp_path / "out")
-        assert (manifest.num_records, manifest.failed) == (300, 0)
+        assert (manifest.num_records, manifest.failed) == (60, 0)
         assert not read_lines(tmp_path / "out", "failed.jsonl")
 
 

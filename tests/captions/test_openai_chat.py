@@ -33,7 +33,7 @@ def options(server, **changes):
         "requests_per_minute": 0.0,
         "tokens_per_minute": 0.0,
         "num_at_once": 4,
-        "deadline": 0.3,
+        "deadline": 0.25,
         "max_attempts": 3,
         "backoff": 0.01,
     }
@@ -102,8 +102,8 @@ def test_what_goes_wrong_on_the_way_is_tried_again(fault):
     [
         ("500", "status 500: 'No. You sent .*'. Given up after 3 attempts"),
         ("reset", "connection to the server failed .*Given up after 3"),
-        ("drip", "did not answer within 0.3 seconds. Given up after 3"),
-        ("drip head", "did not answer within 0.3 seconds. Given up after 3"),
+        ("drip", "did not answer within 0.25 seconds. Given up after 3"),
+        ("drip head", "did not answer within 0.25 seconds. Given up after 3"),
         ("html", "no chat reply: '<html><body>Please log in"),
         ("broken", "no chat reply"),
         ("no reply", "The server's answer is empty"),

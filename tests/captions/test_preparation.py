@@ -127,7 +127,6 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(root, tmp_path, options):
         "renamed 1",
         "listed 1",
         "shard 2",
-        "list 1",
         "sum 2",
         "listing 1",
         "written 9",

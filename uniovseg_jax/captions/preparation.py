@@ -1,5 +1,6 @@
 """The whole text pipeline: read, refine, parse, write, and come back where it was left."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -118,16 +119,21 @@ def prepare_captions(plan: Plan, output: pathlib.Path) -> CaptionManifest:
         items: Iterable[Item] = entries
         if plan.images is not None:
             items = check_images(items, plan.images)
-        items = parse(refine(items, plan.refiner), plan.parser, plan.max_entities)
         counts = _Counts()
-        with tqdm.tqdm(
-            desc="captions",
-            initial=writer.manifest.position,
-            total=_total(plan),
-            unit="img",
-            mininterval=1.0 if sys.stderr.isatty() else 60.0,
-        ) as bar:
-            for item in items:
+        with (
+            # Closed at once when something goes wrong, so that its threads take up nothing new.
+            contextlib.closing(
+                parse(refine(items, plan.refiner), plan.parser, plan.max_entities)
+            ) as done,
+            tqdm.tqdm(
+                desc="captions",
+                initial=writer.manifest.position,
+                total=_total(plan),
+                unit="img",
+                mininterval=1.0 if sys.stderr.isatty() else 60.0,
+            ) as bar,
+        ):
+            for item in done:
                 counts.add(writer.write(item))
                 bar.set_postfix(failed=counts.failed, skipped=counts.skipped, refresh=False)
                 bar.update()

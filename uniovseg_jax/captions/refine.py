@@ -37,15 +37,18 @@ class Refiner(Protocol):
 
 
 class Identity:
-    """Passes the raw captions on, several of them as sentences of one text."""
+    """Passes captions on: the refined one where there is one, else the raw ones as one text."""
 
     tool = Tool("identity")
     needs_image = False
     batch_size = num_at_once = 1
 
     def __call__(self, records: Sequence[CaptionRecord]) -> list[str | Failure]:
-        """Returns the joined raw captions; never a failure."""
-        return [join_captions(record.caption_raw) for record in records]
+        """Returns the captions; never a failure."""
+        return [
+            record.caption if record.caption is not None else join_captions(record.caption_raw)
+            for record in records
+        ]
 
 
 class ModelRefiner:

@@ -6,7 +6,7 @@ What was skipped, or failed in an earlier stage, passes through in its place.
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeGuard, TypeVar
 
 from uniovseg_jax.captions.chat.question import Failure
@@ -14,7 +14,7 @@ from uniovseg_jax.captions.images import ImageFolder, check_image
 from uniovseg_jax.captions.parsers import Parser
 from uniovseg_jax.captions.phrases import make_entities
 from uniovseg_jax.captions.record import CaptionRecord, Tool
-from uniovseg_jax.captions.refine import Refiner
+from uniovseg_jax.captions.refine import Identity, Refiner
 from uniovseg_jax.data.mask_sources.source import Skipped
 
 Item = CaptionRecord | Skipped
@@ -36,18 +36,21 @@ def check_images(items: Iterable[Item], folder: ImageFolder) -> Iterator[Item]:
     return map_in_threads(check, items, _IMAGE_THREADS)
 
 
-def refine(items: Iterable[Item], refiner: Refiner) -> Iterator[Item]:
+def refine(items: Iterable[Item], refiner: Refiner) -> Generator[Item, None, None]:
     """Gives every record its caption."""
 
     def apply(record: CaptionRecord, caption: str | Failure) -> CaptionRecord:
         if isinstance(caption, Failure):
             return _failed(record, "refine", caption, refiner=refiner.tool)
-        return dataclasses.replace(record, caption=caption, refiner=refiner.tool)
+        # Who passes a caption on is not who made it.
+        kept = isinstance(refiner, Identity) and record.refiner is not None
+        tool = record.refiner if kept else refiner.tool
+        return dataclasses.replace(record, caption=caption, refiner=tool)
 
     return _apply_in_batches(items, refiner, lambda record: record, apply)
 
 
-def parse(items: Iterable[Item], parser: Parser, max_entities: int) -> Iterator[Item]:
+def parse(items: Iterable[Item], parser: Parser, max_entities: int) -> Generator[Item, None, None]:
     """Gives every record its entities; without any its status is `empty`.
 
     Args:
@@ -103,7 +106,7 @@ def _apply_in_batches(
     worker: Any,
     take: Callable[[CaptionRecord], Any],
     apply: Callable[[CaptionRecord, Any], CaptionRecord],
-) -> Iterator[Item]:
+) -> Generator[Item, None, None]:
     """Calls the worker with batches of what `take` gives, and `apply` with what it returns."""
 
     def run(batch: Sequence[Item]) -> list[Item]:

@@ -21,8 +21,8 @@ class Jsonl:
     """A line is `{"image": "a.jpg", "caption": "..." or ["...", ...], "id"?: "..."}`.
 
     Without an id the image's path is the id. A line with `caption_raw` is a record of this
-    pipeline, such as one of `failed.jsonl`: it is taken as it was read at first, without what
-    earlier stages made of it.
+    pipeline: its refined caption stays for the refiner `identity`, its entities are made anew. One
+    that failed, of `failed.jsonl`, is taken as it was read at first.
     """
 
     name = "jsonl"
@@ -80,7 +80,10 @@ def _read_line(line: str, source: str) -> CaptionRecord:
         checked_captions(list(record.caption_raw))
         # What was known of the image is found out anew: it may have been replaced meanwhile.
         image = dataclasses.replace(record.image, sha256=None, width=None, height=None)
-        return CaptionRecord(record.id, image, record.caption_raw, source=record.source or source)
+        raw = CaptionRecord(record.id, image, record.caption_raw, source=record.source or source)
+        if record.status == "failed" or record.refiner is None:
+            return raw
+        return dataclasses.replace(raw, caption=record.caption, refiner=record.refiner)
     image = file_image(document.get("image"))
     name = document.get("id", image.path)
     if not isinstance(name, (str, int)) or isinstance(name, bool) or not str(name):
