@@ -234,7 +234,7 @@ def test_lines_of_json(tmp_path):
     )  # fmt: skip
     lines = [
         {"image": "a.jpg", "caption": "a"},
-        {"image": "b.jpg", "caption": ["a", "b"], "id": 7},
+        {"image": "b.jpg", "caption": ["a", "b"], "id": "7\ud800"},
         to_json(earlier),
         to_json(dataclasses.replace(earlier, id="s", status="ok", error=None)),
         "{broken",
@@ -249,7 +249,7 @@ def test_lines_of_json(tmp_path):
     good, skipped = split(Jsonl(write_jsonl(tmp_path / "a.jsonl", lines), NONE, False))
     assert [(record.id, record.caption_raw) for record in good] == [
         ("a.jpg", ("a",)),
-        ("7", ("a", "b")),
+        ("7\ufffd", ("a", "b")),
         ("r", ("raw",)),
         ("s", ("raw",)),
     ]

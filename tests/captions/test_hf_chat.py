@@ -168,6 +168,7 @@ def test_a_tiny_random_llava_answers_the_same_alone_and_in_a_batch(tiny_llava):
     chat = HfChat(options(model=str(tiny_llava)))
     questions = [question("a red ball", jpeg_of(1)), question("a", jpeg_of(90))]
     together = chat.answer(questions)
+    assert chat.model == tiny_llava.name and len(chat.settings["files"]) == 12
     alone = [chat.answer([each])[0] for each in questions]
     assert together == alone
     assert all(isinstance(answer, (str, Failure)) for answer in together)

@@ -103,7 +103,7 @@ class SpacyParser:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        self.tool, self.batch_size = Tool("spacy", model), batch_size
+        self.batch_size = batch_size
         try:
             spacy = importlib.import_module("spacy")
         except ImportError:
@@ -119,6 +119,8 @@ class SpacyParser:
             ) from error
         if not self._pipeline.has_pipe("parser"):
             raise ValueError(f"spaCy's pipeline {model!r} has no parser, which noun chunks need.")
+        about = self._pipeline.meta
+        self.tool = Tool("spacy", f"{about['lang']}_{about['name']}-{about['version']}")
         self._lock = threading.Lock()
 
     def __call__(self, captions: Sequence[str]) -> list[list[str] | Failure]:

@@ -1,8 +1,10 @@
 """A vision-language model of the transformers library on this machine, such as LLaVA 1.5."""
 
 import dataclasses
+import hashlib
 import importlib
 import io
+import pathlib
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +14,8 @@ from PIL import Image
 from uniovseg_jax.captions.chat.question import Failure, Question
 from uniovseg_jax.captions.images import small_jpeg
 
+# Bytes at either end of a file that its digest looks at.
+_SAMPLE = 1 << 20
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -60,8 +64,12 @@ class HfChat:
         for name in ("batch_size", "max_tokens", "image_side"):
             if getattr(options, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(options, name)}.")
-        self._options, self.model, self.batch_size = options, options.model, options.batch_size
+        self._options, self.batch_size = options, options.batch_size
+        # Records name the model, but no folder of this machine.
+        folder = pathlib.Path(options.model)
+        self.model = folder.resolve().name if folder.is_dir() else options.model
         self.settings = {
+            "files": _digest_files(folder) if folder.is_dir() else None,
             "temperature": 0,
             "max_tokens": options.max_tokens,
             "image_side": options.image_side,
@@ -129,18 +137,33 @@ class HfChat:
                 "(pip install torch transformers)."
             ) from error
         try:
-            self._processor = transformers.AutoProcessor.from_pretrained(self.model)
+            self._processor = transformers.AutoProcessor.from_pretrained(self._options.model)
             # Answers begin at the same place in all rows only if shorter questions are filled up
             # in front.
             self._processor.tokenizer.padding_side = "left"
             network = transformers.AutoModelForImageTextToText.from_pretrained(
-                self.model, dtype=getattr(torch, self._options.dtype)
+                self._options.model, dtype=getattr(torch, self._options.dtype)
             )
             self._network = network.to(self._options.device).eval()
         # The library raises whatever comes up on broken folders: OSError, KeyError, RuntimeError.
         except Exception as error:
             reason = " ".join(str(error).split())[:200].rstrip(".")
-            raise ValueError(f"The model {self.model!r} cannot be loaded: {reason}.") from error
+            raise ValueError(
+                f"The model {self._options.model!r} cannot be loaded: {reason}."
+            ) from error
+
+
+def _digest_files(folder: pathlib.Path) -> str:
+    """Returns a digest that tells models in folders of one name apart, without reading it all."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}:".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLE))
+            file.seek(max(0, size - _SAMPLE))
+            digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()[:12]
 
 
 def _messages(question: Question, image: Image.Image | None) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ _MAX_REPLY = 1 << 20
 _MAX_WAIT = 600.0
 _CHARACTERS_PER_TOKEN = 4
 _PIXELS_PER_TOKEN = 750
+_ENDED = "The run ended before there was an answer."
 _RETRIED = (408, 409, 425, 429)
 # The same for every question: there is no use in going on.
 _FATAL = {401: "does not accept the key", 403: "forbids this", 404: "does not know this address"}
@@ -92,8 +93,10 @@ class OpenAiChat:
         self._httpx = _import_httpx()
         self._requests = TokenBucket(options.requests_per_minute)
         self._tokens = TokenBucket(options.tokens_per_minute)
+        self._places = asyncio.Semaphore(options.num_at_once)
         self._resume_at = 0.0
         self._fatal: str | None = None
+        self._closed = False
         self.num_calls = 0
         self._client: Any = None
         self._loop = asyncio.new_event_loop()
@@ -104,8 +107,7 @@ class OpenAiChat:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._loop.is_closed():
-            return
+        self._closed = True
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -152,11 +154,13 @@ class OpenAiChat:
             return Failure(str(error))
         if self._fatal:
             raise ValueError(self._fatal)
+        if self._closed:
+            return Failure(_ENDED)
         try:
             work = self._ask(body, tokens)
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except (concurrent.futures.CancelledError, asyncio.CancelledError):
-            return Failure("The run ended before there was an answer.")
+            return Failure(_ENDED)
 
     async def _ask(self, body: dict[str, Any], tokens: int) -> str | Failure:
         """Makes attempt after attempt until there is an answer."""
@@ -171,7 +175,9 @@ class OpenAiChat:
             if self._fatal:
                 raise ValueError(self._fatal)
             try:
-                return await self._attempt(content, tokens)
+                # Waiting for a free place takes no time of the attempt.
+                async with self._places:
+                    return await self._attempt(content, tokens)
             except _AttemptFailed as failed:
                 problem, wait = failed.reason, failed.wait
             if wait is not None and wait > _MAX_WAIT:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from uniovseg_jax.captions.record import MAX_LINE, CaptionRecord, from_json
+from uniovseg_jax.captions.record import MAX_LINE, CaptionRecord, clean_text, from_json
 from uniovseg_jax.captions.sources.source import (
     Exclusion,
     checked_captions,
@@ -89,4 +89,4 @@ def _read_line(line: str, source: str) -> CaptionRecord:
     if not isinstance(name, (str, int)) or isinstance(name, bool) or not str(name):
         raise ValueError(f"'id' is {str(name)[:40]!r}, expected text.")
     captions = checked_captions(document.get("caption"))
-    return CaptionRecord(str(name), image, captions, source=source)
+    return CaptionRecord(clean_text(str(name)), image, captions, source=source)
