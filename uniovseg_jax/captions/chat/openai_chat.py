@@ -165,6 +165,12 @@ class OpenAiChat:
     async def _ask(self, body: dict[str, Any], tokens: int) -> str | Failure:
         """Makes attempt after attempt until there is an answer."""
         content, problem = json.dumps(body).encode(), ""
+        # Made in the thread that uses it, and before any time counts: it loads certificates.
+        if self._client is None:
+            self._client = self._httpx.AsyncClient(
+                timeout=self._options.deadline,
+                limits=self._httpx.Limits(max_connections=self._options.num_at_once),
+            )
         for attempt in range(1, self._options.max_attempts + 1):
             wait = self._requests.reserve(1)
             wait = max(wait, self._tokens.reserve(tokens + self._options.max_tokens))
@@ -225,11 +231,6 @@ class OpenAiChat:
         return Failure(detail)
 
     async def _post(self, content: bytes) -> tuple[int, Any, bytes]:
-        if self._client is None:
-            self._client = self._httpx.AsyncClient(
-                timeout=self._options.deadline,
-                limits=self._httpx.Limits(max_connections=self._options.num_at_once),
-            )
         # Compressed replies could grow without limit while they are unpacked.
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self._key:
