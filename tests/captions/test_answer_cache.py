@@ -1,10 +1,12 @@
 """The cache of answers: what is another question, what is kept, what outlives a kill."""
 
+import concurrent.futures
 import dataclasses
 import multiprocessing
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -60,6 +62,26 @@ def test_an_answer_is_asked_for_once_and_a_failure_again(tmp_path):
     cache.close()
     other = CachedChat(FakeChat([]), "parse", AnswerCache(tmp_path / "sub" / "a.sqlite"))
     assert other.answer(questions[::-1]) == ["two", "one"]
+
+
+def test_the_same_question_in_several_threads_is_asked_once(tmp_path):
+    class SlowChat(FakeChat):
+        def answer(self, questions):
+            time.sleep(0.1)
+            return super().answer(questions)
+
+    chat = SlowChat()
+    cached = CachedChat(chat, "parse", AnswerCache(tmp_path / "a.sqlite"))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(cached.answer, [[question("a"), question("b")]] * 8))
+    assert answers == [["a", "b"]] * 8 and len(chat.asked) == 2
+    assert cached.answer([question("c"), question("c")]) == ["c", "c"] and len(chat.asked) == 3
+    # A failure is nobody's answer: each of those who waited asks once itself.
+    failing = SlowChat([Failure("No."), "late"])
+    cached = CachedChat(failing, "refine", AnswerCache(tmp_path / "a.sqlite"))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(cached.answer, [[question("a")]] * 2))
+    assert sorted(map(str, answers)) == ["['late']", "[Failure(reason='No.')]"]
 
 
 @pytest.mark.parametrize("text", ["", "a\0b", "\u7403" * 1000, "x" * 3_000_000, "\r\n\u2028"])

@@ -4,7 +4,7 @@ import os
 import pathlib
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from uniovseg_jax.captions.chat.question import Chat, Failure, Question, question_key
@@ -74,22 +74,56 @@ class AnswerCache:
 
 
 class CachedChat:
-    """A model whose answers are kept; failures are not, and are asked for again the next time."""
+    """A model whose answers are kept; failures are not, and are asked for again the next time.
+
+    What one thread asks already, another waits for: the same caption of two images costs one call.
+    """
 
     def __init__(self, chat: Chat, stage: str, cache: AnswerCache):
         """Puts the cache of a stage in front of a model."""
         self.name, self.model, self.settings = chat.name, chat.model, chat.settings
         self.batch_size, self.num_at_once = chat.batch_size, chat.num_at_once
         self._chat, self._stage, self._cache = chat, stage, cache
+        self._lock = threading.Lock()
+        self._under_way: dict[str, threading.Event] = {}
 
     def answer(self, questions: Sequence[Question]) -> list[str | Failure]:
         """Returns kept answers, and new ones where there are none."""
         keys = [question_key(question, self._stage, self._chat) for question in questions]
-        answers: list[Any] = [self._cache.get(key) for key in keys]
-        missing = [index for index, answer in enumerate(answers) if answer is None]
-        found = self._chat.answer([questions[index] for index in missing]) if missing else []
-        for index, answer in zip(missing, found, strict=True):
-            if isinstance(answer, str):
-                self._cache.put(keys[index], answer)
-            answers[index] = answer
-        return answers
+        by_key = dict(zip(keys, questions, strict=True))
+        answers, mine, others = self._claim(by_key)
+        try:
+            found = self._chat.answer([by_key[key] for key in mine]) if mine else []
+            for key, answer in zip(mine, found, strict=True):
+                if isinstance(answer, str):
+                    self._cache.put(key, answer)
+                answers[key] = answer
+        finally:
+            with self._lock:
+                for key in mine:
+                    self._under_way.pop(key).set()
+        for key, event in others.items():
+            event.wait()
+            # Only if the other thread had no luck is this asked once more.
+            (answers[key],) = self.answer([by_key[key]])
+        return [answers[key] for key in keys]
+
+    def _claim(
+        self, keys: Iterable[str]
+    ) -> tuple[dict[str, str | Failure], list[str], dict[str, threading.Event]]:
+        """Returns kept answers, keys to ask for, and those that other threads ask for."""
+        answers: dict[str, str | Failure] = {}
+        mine: list[str] = []
+        others: dict[str, threading.Event] = {}
+        # An answer is kept before its key is given up, so that one of the two is always seen.
+        with self._lock:
+            for key in keys:
+                answer = self._cache.get(key)
+                if answer is not None:
+                    answers[key] = answer
+                elif key in self._under_way:
+                    others[key] = self._under_way[key]
+                else:
+                    self._under_way[key] = threading.Event()
+                    mine.append(key)
+        return answers, mine, others
