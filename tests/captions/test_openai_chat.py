@@ -14,9 +14,10 @@ from caption_files import jpeg_of
 from chat_server import KEY, ChatServer
 from PIL import Image
 
-from uniovseg_jax.captions.chat.openai_chat import OpenAiChat, ServerOptions
+from uniovseg_jax.captions.chat.openai_chat import OpenAiChat
 from uniovseg_jax.captions.chat.question import Failure, Question
 from uniovseg_jax.captions.chat.rate import TokenBucket, backoff_delay, parse_retry_after
+from uniovseg_jax.captions.chat.server_options import ServerOptions
 
 PLAIN = Question((("system", "List."), ("user", "<caption>\nA red ball\n</caption>")))
 GOOD = '{"entities": ["red ball"]}'

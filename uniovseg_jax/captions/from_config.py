@@ -7,8 +7,9 @@ from typing import Any
 
 from uniovseg_jax.captions.chat.cache import AnswerCache, CachedChat
 from uniovseg_jax.captions.chat.hf_chat import HfChat, LocalOptions
-from uniovseg_jax.captions.chat.openai_chat import OpenAiChat, ServerOptions
+from uniovseg_jax.captions.chat.openai_chat import OpenAiChat
 from uniovseg_jax.captions.chat.question import Chat
+from uniovseg_jax.captions.chat.server_options import ServerOptions
 from uniovseg_jax.captions.images import ImageFolder
 from uniovseg_jax.captions.llm_parser import LlmParser
 from uniovseg_jax.captions.parsers import NltkParser, Parser, RulesParser, SpacyParser
