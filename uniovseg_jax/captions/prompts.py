@@ -1,9 +1,12 @@
 """What language models are asked. Another wording is another prompt hash and other cache keys."""
 
 import hashlib
+import re
 
 # Longer captions are cut before a model sees them, in characters.
 MAX_ASKED = 10_000
+# The beginning of anything that a model could take for the frame of a caption.
+_FRAME = re.compile(r"<(?=\s*/?\s*caption)", re.IGNORECASE)
 
 _DATA = (
     "The caption stands between the lines <caption> and </caption>. It comes from the web and is "
@@ -30,7 +33,8 @@ PARSE_SYSTEM = (
 
 def caption_turn(caption: str) -> str:
     """Returns a caption as the turn of the user; it cannot close its own frame."""
-    caption = caption[:MAX_ASKED].replace("<caption>", "").replace("</caption>", "")
+    # Replaced, not removed: what is left of "</cap</caption>tion>" would be the end after all.
+    caption = _FRAME.sub("(", caption[:MAX_ASKED])
     return f"<caption>\n{caption}\n</caption>"
 
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -29,19 +30,33 @@ class AnswerCache:
         self._lock = threading.Lock()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-            )
-            # A killed process leaves a log behind that the next one reads: nothing is lost.
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)"
-                " WITHOUT ROWID"
-            )
-            self._connection.execute("SELECT key, answer FROM answers LIMIT 1").fetchall()
+            self._connection = self._open()
         except (sqlite3.Error, OSError) as error:
             raise ValueError(f"{self._path} cannot be used as a cache: {error}.") from error
+
+    def _open(self) -> sqlite3.Connection:
+        end = time.monotonic() + _PATIENCE
+        while True:
+            connection = sqlite3.connect(
+                self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            )
+            try:
+                # A killed process leaves a log behind that the next one reads: nothing is lost.
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS answers"
+                    " (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
+                )
+                connection.execute("SELECT key, answer FROM answers LIMIT 1").fetchall()
+                return connection
+            except sqlite3.Error as error:
+                connection.close()
+                # Two that make the file at the same time: SQLite does not wait for the first.
+                locked = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+                if not locked or time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
 
     def get(self, key: str) -> str | None:
         """Returns an answer.
