@@ -55,14 +55,19 @@ setup(
         "convert": ["torch>=2.7", "torchvision>=0.22", "open_clip_torch>=3.0"],
         # Superpixels, beside which masks are scored.
         "eval": ["scikit-image>=0.25"],
-        # Talking to a language model server when captions are refined.
+        # Talking to a language model server when captions are refined or parsed.
         "llm": ["httpx>=0.27"],
+        # Vision-language models on this machine, for the same.
+        "hf": ["torch>=2.7", "torchvision>=0.22", "transformers>=5.0"],
+        # Other parsers of captions; both need models or data that they fetch themselves.
+        "parsers": ["nltk>=3.9", "spacy>=3.8"],
         # Serving the model as a web page: server and form uploads.
         "web": ["starlette>=0.40", "uvicorn>=0.30", "python-multipart>=0.0.12"],
         "cuda": ["jax[cuda12]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
         "dev": [
             "beartype>=0.20",
+            "httpx>=0.27",
             "pre-commit>=4",
             "pycocotools>=2.0.8",
             "pyright[nodejs]>=1.1.400",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mask_files import make_record
 
-from uniovseg_jax.data import mask_records
+from uniovseg_jax.data import sharded_records
 from uniovseg_jax.data.manifest import Manifest, write_manifest
 from uniovseg_jax.data.mask_records import MaskRecords, open_mask_records
 from uniovseg_jax.data.records import encode_record
@@ -57,7 +57,7 @@ def test_the_same_records_make_the_same_files(directory, tmp_path):
 
 
 def test_threads_may_share_it_even_when_few_files_stay_open(directory, monkeypatch):
-    monkeypatch.setattr(mask_records, "_MAX_OPEN", 1)
+    monkeypatch.setattr(sharded_records, "_MAX_OPEN", 1)
     records = MaskRecords(directory)
     order = np.random.default_rng(0).integers(0, NUM, 300)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -14,7 +14,7 @@ from uniovseg_jax.locks import LOCK_FILE
 SKIPPED_FILE = "skipped.jsonl"
 # One record per chunk, for random access. JPEGs do not shrink further; decompression would only
 # cost time.
-_OPTIONS = "group_size:1,uncompressed"
+SHARD_OPTIONS = "group_size:1,uncompressed"
 _OURS = re.compile(
     rf"{re.escape(LOCK_FILE)}|masks-\d{{5}}\.array_record|\.masks-\d{{5}}\.array_record\.tmp"
     rf"|{re.escape(SKIPPED_FILE)}|\.{re.escape(MANIFEST_FILE)}\.[0-9a-f]{{8}}\.tmp\.json"
@@ -73,7 +73,7 @@ class ShardWriter:
         try:
             if self._writer is None:
                 name = str(self._temporary())
-                self._writer = array_record_module.ArrayRecordWriter(name, _OPTIONS)
+                self._writer = array_record_module.ArrayRecordWriter(name, SHARD_OPTIONS)
             self._writer.write(encoded)
         except RuntimeError as error:  # All that array_record raises.
             raise OSError(f"{self._temporary()} cannot be written: {error}.") from error

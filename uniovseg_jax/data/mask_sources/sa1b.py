@@ -6,11 +6,9 @@ members in any order cost no memory, and nothing of a tar is ever written under 
 """
 
 import functools
-import io
 import os
 import pathlib
 import re
-import tarfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,17 +23,11 @@ from uniovseg_jax.data.mask_sources.source import (
     parse_json,
     whole_number,
 )
+from uniovseg_jax.data.tar_members import tar_members
 
 # Ids of up to 18 digits without leading zeros, so that every name has one id and every id one name.
 _MEMBER = re.compile(r"(?:\./)?sa_(0|[1-9][0-9]{0,17})\.(jpg|json)")
 _LIMITS = {"jpg": MAX_IMAGE_BYTES, "json": MAX_ANNOTATION_BYTES}
-# The published tars have about 22,000 members.
-_MAX_MEMBERS = 200_000
-# Headers of one member, long names and PAX records included.
-_MAX_HEADER_BYTES = 1 << 20
-# A tar ends with two blocks of zeros and is filled up with more, usually to 10 KiB.
-_MIN_PADDING = 2 * tarfile.BLOCKSIZE
-_MAX_PADDING = 1 << 20
 
 
 class Sa1bTars:
@@ -78,7 +70,7 @@ class Sa1bTars:
         # Of each image the first member found; None where it is too large.
         waiting: dict[str, tuple[str, FilePart | None]] = {}
         seen: set[str] = set()
-        for member in _members(tar):
+        for member in tar_members(tar):
             if member.isdir() and member.name == ".":
                 continue
             match = _MEMBER.fullmatch(member.name)
@@ -149,66 +141,3 @@ def read_sa1b_annotation(document: Any, image_id: str | None = None) -> Annotati
 
 def _read_member(part: FilePart, image_id: str) -> Annotation:
     return read_sa1b_annotation(parse_json(part.read(MAX_ANNOTATION_BYTES)), image_id)
-
-
-def _members(path: pathlib.Path) -> Iterator[tarfile.TarInfo]:
-    """Yields the headers of a tar and makes sure that they were all of them.
-
-    The module tarfile takes a damaged header, or the end of a file between two members, for the
-    end of the archive. Here everything that follows must be the zeros that end a tar.
-    """
-    with path.open("rb") as raw:
-        file = _HeaderReader(raw)
-        try:
-            # "r:" is plain tar only: a compressed file is refused, not decompressed.
-            with tarfile.open(fileobj=file, mode="r:") as tar:  # pyright: ignore
-                for _ in range(_MAX_MEMBERS):
-                    file.start_member()
-                    member = tar.next()
-                    if member is None:
-                        break
-                    if member.size < 0:
-                        raise tarfile.ReadError("a member of negative size")
-                    yield member
-                else:
-                    raise tarfile.ReadError(f"more than {_MAX_MEMBERS} members")
-            raw.seek(raw.tell() - tarfile.BLOCKSIZE)
-            rest = raw.read(_MAX_PADDING)
-            if len(rest) < _MIN_PADDING or rest.strip(b"\0"):
-                raise tarfile.ReadError(f"damaged or cut off at byte {raw.tell() - len(rest)}")
-        # tarfile lets through what int() and struct say of odd headers.
-        except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError) as error:
-            raise ValueError(f"{path} is no whole tar: {error}.") from error
-
-
-class _HeaderReader(io.RawIOBase):
-    """A file for tarfile: forward only, and with a limit on the headers of one member.
-
-    Headers say themselves how long they are, and tarfile believes them; negative lengths lead it
-    in a circle.
-    """
-
-    def __init__(self, file: io.BufferedReader):
-        self._file = file
-        self._allowed = _MAX_HEADER_BYTES
-
-    def start_member(self) -> None:
-        """Allows another member's headers."""
-        self._allowed = _MAX_HEADER_BYTES
-
-    def read(self, size: int = -1) -> bytes:
-        """Reads `size` bytes, or fewer at the end of the file."""
-        if not 0 <= size <= self._allowed:
-            raise tarfile.ReadError(f"headers of more than {_MAX_HEADER_BYTES} bytes")
-        self._allowed -= size
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Moves on to a position further behind."""
-        if whence != io.SEEK_SET or offset < self._file.tell():
-            raise tarfile.ReadError("a member that lies before the one that it follows")
-        return self._file.seek(offset)
-
-    def tell(self) -> int:
-        """Returns the position."""
-        return self._file.tell()

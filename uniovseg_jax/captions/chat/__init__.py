@@ -1,0 +1,1 @@
+"""Language models that answer questions: behind a server, or on this machine."""

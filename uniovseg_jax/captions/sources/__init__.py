@@ -1,0 +1,1 @@
+"""Readers of the published layouts of captioned images."""
