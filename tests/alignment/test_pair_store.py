@@ -53,7 +53,7 @@ def test_a_store_may_hold_the_vectors_of_its_pairs_alone(tmp_path):
     store = _write(tmp_path / "pairs", images, {})
     for read, (image, pairs) in zip(store.images(), images, strict=True):
         np.testing.assert_array_equal(read.regions.pooled["clip"], image.pooled["clip"])
-        for region in pairs[:, 0]:
+        for region in pairs[:, 0].tolist():
             found, expected = read.regions.vectors(region), image.vectors(region)
             np.testing.assert_array_equal(found["clip"], expected["clip"])
 

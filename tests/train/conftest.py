@@ -24,13 +24,23 @@ def world_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def get_config():
+def load_config():
+    """Returns `name -> get_config` of configs/<name>.py."""
+
+    def load(name):
+        path = _ROOT / "configs" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"{name}_config", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.get_config
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def get_config(load_config):
     """`get_config` of configs/tinyscenes.py."""
-    path = _ROOT / "configs" / "tinyscenes.py"
-    spec = importlib.util.spec_from_file_location("tinyscenes_config", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config
+    return load_config("tinyscenes")
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,16 @@
 """Phases: what they train, and that they learn."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from uniovseg_jax.alignment.store import PairStore
+from uniovseg_jax.captions.from_config import Tools
+from uniovseg_jax.captions.preparation import prepare_captions
 from uniovseg_jax.train import loop, phase_clip, sharding
 from uniovseg_jax.train.phases import make_phase
 from uniovseg_jax.weights.store import load_pretrained
@@ -121,3 +127,33 @@ def test_a_dense_adapter_needs_maps(make_config, stage1_dir, tmp_path):
     config.model.adapter.mode = "dense"
     with pytest.raises(ValueError, match="expected config.data.online = True"):
         make_phase(config, tmp_path, sharding.make_mesh(1))
+
+
+def test_stage2_learns_from_prepared_captions(stage1_dir, load_config, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    lines = []
+    for i, caption in enumerate(["A red ball.", "Two red balls, a red ball", "", "What is this?"]):
+        pixels = rng.integers(0, 256, (40, 56, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+        lines.append(json.dumps({"image": f"{i}.png", "caption": caption}))
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    captions = load_config("captions")("jsonl,output=array_record")
+    captions.source.update(path=str(tmp_path / "captions.jsonl"), images=str(tmp_path / "images"))
+    with Tools(captions, None) as tools:
+        prepare_captions(tools.plan, tmp_path / "captions")
+
+    config = load_config("full")("stage2,preset=test")
+    config.update(init=str(stage1_dir), batch_size=2, total_steps=2, num_devices=1)
+    config.data.update(train=str(tmp_path / "captions"), score_threshold=0.0)
+    config.evals.update(every=2, num_examples=1)
+    final = loop.train(config, tmp_path / "run")
+    assert np.isfinite(final["metrics"]["val_cosine"])
+    store = PairStore(tmp_path / "run" / "pairs")
+    assert [len(image.pairs) for image in store.images()] == [1, 2, 0, 0]
+    pair = next(store.pairs())
+    assert pair.caption.caption_raw == ("A red ball.",) and pair.entity == "red ball"
+
+    config.data.train = ""
+    with pytest.raises(ValueError, match="expected a folder made by scripts/prepare_captions.py"):
+        make_phase(config, tmp_path / "other", sharding.make_mesh(1))

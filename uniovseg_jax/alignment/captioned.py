@@ -7,8 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from uniovseg_jax.captions.caption_records import CaptionRecords
 from uniovseg_jax.captions.parse import parse_rules
 from uniovseg_jax.captions.record import CaptionRecord, Entity, ImageReference, Tool
+from uniovseg_jax.image_io import decode_image
 
 
 @runtime_checkable
@@ -79,6 +81,29 @@ class CaptionedScenes:
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the pixels of a scene."""
         return np.asarray(self._source[index]["image"])
+
+
+class CaptionedFolder:
+    """A folder of images and entities that `scripts/prepare_captions.py` wrote."""
+
+    def __init__(self, records: CaptionRecords):
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def caption(self, index: int) -> CaptionRecord:
+        """Returns a caption."""
+        return self._records[index]["record"]
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns the pixels.
+
+        Raises:
+          ValueError: If the image or its record is damaged.
+        """
+        record = self._records[index]
+        return decode_image(record["image"], f"The image of record {record['id']}")
 
 
 class Selection:

@@ -1,6 +1,7 @@
 """Phase `stage2`: the adapter, from pairs of regions and entities."""
 
 import dataclasses
+import hashlib
 import pathlib
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from uniovseg_jax.alignment import build, captioned, online, regions, store
+from uniovseg_jax.captions.caption_records import open_caption_records
 from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.proposals import ProposalConfig
 from uniovseg_jax.text_encoder import TextEncoder
@@ -150,11 +152,27 @@ def _match_online(
 def open_images(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> tuple[captioned.CaptionedImages, dict[str, Any]]:
-    """Returns captioned images and what identifies them."""
+    """Returns captioned images and what identifies them.
+
+    Raises:
+      FileNotFoundError: If a folder of captions is not there or not finished.
+      ValueError: If the configuration names none, or it is damaged.
+    """
     data = config.data
     if data.name == "tinyscenes":
         folder = prepare_tinyscenes(config, workdir, "image_text")
         source = tinyscenes.load_source(folder, "image_text", "train")
         images = captioned.CaptionedScenes(source, data.caption)
         return images, {"world": data.seed, "caption": data.caption}
-    raise ValueError(f"data.name is {data.name!r}; expected tinyscenes or captions.")
+    if data.name != "captions":
+        raise ValueError(f"data.name is {data.name!r}; expected tinyscenes or captions.")
+    if not data.train:
+        raise ValueError(
+            "data.train is empty; expected a folder made by scripts/prepare_captions.py."
+        )
+    records = open_caption_records(data.train)
+    if data.verify:
+        records.verify(jax.process_index(), jax.process_count())
+    digests = [shard.sha256 for manifest in records.manifests for shard in manifest.shards]
+    digest = hashlib.sha256("".join(digests).encode()).hexdigest()
+    return captioned.CaptionedFolder(records), {"captions_sha256": digest}
