@@ -21,7 +21,7 @@ CONFIGS = sorted(ROOT.glob("configs/*.py"))
 TRAINING_CONFIGS = [path for path in CONFIGS if path.stem != "captions"]
 PHASES = {
     "tinyscenes": ("clip", "stage1", "stage2"),
-    "camvid": ("stage1",),
+    "camvid": ("stage1", "clip", "stage1,words", "stage2"),
     "full": ("stage1", "stage2", "stage1,preset=paper"),
 }
 

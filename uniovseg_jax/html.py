@@ -134,10 +134,13 @@ def bar_chart(
                 f'height="{tall:.1f}" fill="{_COLOURS[index % len(_COLOURS)]}"/>'
             )
             floors[place] += count
-    for place in range(0, len(edges), max(1, (len(edges) - 1) // 8)):
+    # Around zero, where that is an edge.
+    every = max(1, (len(edges) - 1) // 8)
+    first = int(np.argmin(np.abs(edges))) % every
+    for place in range(first, len(edges), every):
         parts.append(
             f'<text x="{left + place * step:.1f}" y="{top + height + 16}" text-anchor="middle">'
-            f"{edges[place]:.2g}</text>"
+            f"{round(edges[place], 6):.3g}</text>"
         )
     parts.append(
         f'<text x="{left}" y="12">{text(y_label)}</text>'

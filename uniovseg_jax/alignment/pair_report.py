@@ -127,7 +127,11 @@ def _histogram(inspection: Inspection) -> str:
     if not finite.size:
         return html.paragraph("No pair has an alternative.", note=True)
     low, high = np.quantile(finite, [0.001, 0.999])
-    edges = np.linspace(low, high if high > low else low + 1, _NUM_BINS + 1)
+    # Bins of a round width, one of whose edges is zero.
+    width = _round_up((high - low) / _NUM_BINS or 0.01)
+    edges = width * np.arange(np.floor(low / width), np.ceil(high / width) + 1)
+    if len(edges) < 2:
+        edges = np.array([low, low + width])
 
     def count(values: np.ndarray) -> np.ndarray:
         return np.histogram(values[np.isfinite(values)].clip(edges[0], edges[-1]), edges)[0]
@@ -135,6 +139,12 @@ def _histogram(inspection: Inspection) -> str:
     trained = count(inspection.confident_margins)
     series = {"trained on": trained.tolist(), "left out": (count(margins) - trained).tolist()}
     return html.bar_chart(edges.tolist(), series, "margin", "pairs")
+
+
+def _round_up(value: float) -> float:
+    """Returns the next number of the form 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= value))
 
 
 def _entity_table(rows: Sequence[tuple[str, EntityRow]]) -> str:

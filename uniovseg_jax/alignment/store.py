@@ -61,7 +61,7 @@ class Targets:
         return len(self.entity)
 
     def examples(self, rows: Int[np.ndarray, "*b"] | int | np.integer) -> dict[str, Any]:
-        """Returns a row or several as a batch of stage 2: `pooled`, `text`, `entity` and `valid`."""
+        """Returns a row or several for stage 2: `pooled`, `text`, `entity` and `valid`."""
         return {
             "pooled": {key: np.asarray(values[rows]) for key, values in self.pooled.items()},
             "text": np.asarray(self.text[self.entity[rows]]),

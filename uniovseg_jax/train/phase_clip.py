@@ -1,4 +1,4 @@
-"""Phase `clip`: both towers, from object-centric pictures with raw captions."""
+"""Phase `clip`: both towers, from pictures with captions."""
 
 import pathlib
 from collections.abc import Callable
@@ -11,11 +11,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from uniovseg_jax.alignment import captioned
+from uniovseg_jax.captions.caption_records import open_caption_records
 from uniovseg_jax.data import pipeline
 from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.models.presets import UniOVSegConfig
 from uniovseg_jax.models.tokenizer import Tokenizer, train_tokenizer
 from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.proposals import letterbox
 from uniovseg_jax.text_encoder import TEMPLATES
 from uniovseg_jax.train import evaluations, objectives, sharding
 from uniovseg_jax.train.initialise import initial_variables
@@ -26,12 +29,10 @@ _SAMPLED_CAPTIONS = 4000
 
 
 def make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Phase:
-    """Trains both towers on object-centric pictures with raw captions, contrast and words."""
+    """Trains both towers on pictures with captions, by contrast and by words."""
     model = make_model(config)
     model_config = model.config
-    data_dir = prepare_tinyscenes(config, workdir, "web")
-    train = tinyscenes.load_source(data_dir, "web", "train")
-    val = tinyscenes.load_source(data_dir, "web", "val")
+    train, val = _open_sources(config, workdir)
     variables, tokenizer = initial_variables(
         model_config, ("clip",), config.init, config.seed, trained="clip"
     )
@@ -58,6 +59,47 @@ def make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Me
         evaluate=_make_retrieval(model, tokenizer, val, config, mesh),
         loss_heads=loss_heads,
     )
+
+
+def _open_sources(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> tuple[Any, Any]:
+    """Returns the pictures to train on and those to evaluate on.
+
+    Raises:
+      FileNotFoundError: If a folder of captions is not there or not finished.
+      ValueError: If the configuration names none, or it is damaged.
+    """
+    data = config.data
+    if data.name == "tinyscenes":
+        folder = prepare_tinyscenes(config, workdir, "web")
+        return tuple(tinyscenes.load_source(folder, "web", split) for split in ("train", "val"))
+    if data.name != "captions":
+        raise ValueError(f"data.name is {data.name!r}; expected tinyscenes or captions.")
+    sources = []
+    for name in ("train", "val"):
+        if not data[name]:
+            raise ValueError(
+                f"data.{name} is empty; expected a folder made by scripts/prepare_captions.py."
+            )
+        records = open_caption_records(data[name])
+        if data.verify:
+            records.verify(jax.process_index(), jax.process_count())
+        sources.append(_SquarePictures(captioned.CaptionedFolder(records), data.side))
+    return sources[0], sources[1]
+
+
+class _SquarePictures:
+    """Pictures with captions as the phase reads them: letterboxed to one side."""
+
+    def __init__(self, images: captioned.CaptionedImages, side: int):
+        self._images, self._side = images, side
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self._images.caption(int(index))
+        pixels, _ = letterbox(self._images.image(int(index)), self._side)
+        return {"id": record.id, "image": pixels, "caption": record.caption or ""}
 
 
 def _sample_captions(source: Any) -> list[str]:

@@ -1,0 +1,1 @@
+"""Photographs with label maps as an unpaired experiment: some give masks, others only words."""
