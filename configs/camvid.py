@@ -1,9 +1,9 @@
 """Street photographs on a processor: what real pictures do to a small model, docs/camvid.md.
 
-  stage1        masks from records of regions; starts from the weights of tinyscenes that come with
-                the package and trains the trunk as well, which has seen nothing but rendered scenes.
-                CLIP's text tower and projections stay as they are; they no longer fit the trunk, so
-                that model finds masks and does not name them
+  stage1        masks from records of regions; starts from the weights of tinyscenes that come
+                with the package and trains the trunk as well, which has seen nothing but rendered
+                scenes. CLIP's text tower and projections stay as they are; they no longer fit the
+                trunk, so that model finds masks and does not name them
   clip          everything from nothing: words of some photographs,
   stage1,words  class-free masks of others,
   stage2        and again the words, for the adapter

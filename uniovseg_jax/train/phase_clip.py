@@ -1,5 +1,6 @@
 """Phase `clip`: both towers, from pictures with captions."""
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +72,8 @@ def _open_sources(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> t
     data = config.data
     if data.name == "tinyscenes":
         folder = prepare_tinyscenes(config, workdir, "web")
-        return tuple(tinyscenes.load_source(folder, "web", split) for split in ("train", "val"))
+        load = functools.partial(tinyscenes.load_source, folder, "web")
+        return load("train"), load("val")
     if data.name != "captions":
         raise ValueError(f"data.name is {data.name!r}; expected tinyscenes or captions.")
     sources = []
