@@ -123,7 +123,7 @@ def _stage2(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 256
     config.total_steps = 1200
     config.freeze = (r"(clip|pixel_decoder|prompt_encoder|mask_decoder)/.*",)
-    config.data = stage2_data(confident_share=0.5, vectors="all")
+    config.data = stage2_data(confident_share=0.5, keep="all")
     config.data.name = "captions"
     config.data.train = ""
     config.data.verify = True

@@ -108,8 +108,8 @@ def _stage2(config: ml_collections.ConfigDict) -> None:
     config.init = str(_ASSETS / "tinyscenes_stage1")
     config.freeze = (r"(clip|pixel_decoder|prompt_encoder|mask_decoder)/.*",)
     # Half of the pairs of this world are guesses; those that were nearly others are left out. All
-    # vectors are kept for the paired ceiling.
-    config.data.update(stage2_data(confident_share=0.5, vectors="all"))
+    # regions are kept for the paired ceiling.
+    config.data.update(stage2_data(confident_share=0.5, keep="all"))
     config.data.caption = "refined"  # Or raw.
     config.loss = ml_collections.ConfigDict({"name": "cosine"})  # Or contrastive.
     config.optimizer.learning_rate = 6e-3

@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     from uniovseg_jax.ablation.run import Ablation, run_ablation
     from uniovseg_jax.ablation.table import format_tables
+    from uniovseg_jax.train.interruption import Interrupted
 
     logging.set_verbosity(logging.WARNING)  # Checkpoints tell all about themselves.
     output = pathlib.Path(_OUTPUT.value)
@@ -45,6 +46,9 @@ def main(argv: list[str]) -> None:
             reports.append(run_ablation(ablation))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except Interrupted:
+        print("Interrupted; the same command goes on.")
+        return
     tables = format_tables(reports)
     (output / "tables.md").write_text(tables)
     print(tables)

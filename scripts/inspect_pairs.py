@@ -24,8 +24,8 @@ def main(argv: list[str]) -> None:
 
     try:
         store = PairStore(_PAIRS.value)
-        inspection = inspect(store, _EXTREME.value, _PER_ENTITY.value)
-        path = write_pair_report(store, inspection, _OUTPUT.value, _ENTITIES.value)
+        found = inspect(store, _EXTREME.value, _PER_ENTITY.value, _ENTITIES.value)
+        path = write_pair_report(store, found, _OUTPUT.value)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"Written: {path}")

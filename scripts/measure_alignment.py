@@ -47,7 +47,7 @@ def measure(config: Any, folder: pathlib.Path) -> None:
     store, scipy_seconds = keep_pairs(config, folder)
     stored_config.data.pairs = str(store.directory)
     counts = store.manifest["counts"]
-    pairs_per_image = counts["pairs"] / counts["images"]
+    pairs_per_image = store.manifest["targets"] / counts["images"]
 
     config.data.online, config.batch_size = True, _BATCH.value
     config.evals.num_examples = _BATCH.value
@@ -58,7 +58,7 @@ def measure(config: Any, folder: pathlib.Path) -> None:
     share = 100 * scipy_seconds / online
     print(
         f"online: {1 / online:.1f} images per second; scipy takes {share:.2f} % of that\n"
-        f"stored: {1 / stored:.0f} images per second ({pairs_per_image:.1f} pairs an "
+        f"stored: {1 / stored:.0f} images per second ({pairs_per_image:.1f} trained pairs an "
         f"image), {online / stored:.0f} times as many"
     )
 

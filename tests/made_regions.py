@@ -1,5 +1,7 @@
 """Captions and regions made up for tests."""
 
+import dataclasses
+
 import numpy as np
 
 from uniovseg_jax.alignment.pairs import ImageRegions
@@ -27,10 +29,21 @@ def make_regions(name, entities, costs, pooled, masks=None):
     return ImageRegions(
         caption=make_caption(name, entities),
         masks=tuple(masks or ({"size": [2, 2], "counts": str(i)} for i in range(n))),
+        kept=np.arange(n),
         scores=np.linspace(1, 0.5, n, dtype=np.float32),
         costs=costs,
         pooled=pooled,
-        vector_rows=np.arange(n),
+    )
+
+
+def keep_regions(image, regions):
+    """Returns an image that keeps some of its regions."""
+    kept = np.unique(regions)
+    return dataclasses.replace(
+        image,
+        kept=kept,
+        masks=tuple(image.masks[region] for region in kept),
+        pooled={key: values[kept] for key, values in image.pooled.items()},
     )
 
 

@@ -39,6 +39,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 # Prompts per call of the text tower, at most.
 _LARGEST_BUCKET = 256
+# Names whose prompts are in memory at a time; a data set may have a million.
+_NAMES_AT_ONCE = 1024
 
 
 class TextEncoder:
@@ -95,21 +97,24 @@ class TextEncoder:
         if not names:
             raise ValueError("There is no name to embed: expected at least one.")
         new = [name for name in dict.fromkeys(names) if name not in self._cache]
-        if new:
-            tokens = self._tokenize(new)
-            vectors = np.concatenate(
-                [
-                    self._encode_padded(tokens[start : start + _LARGEST_BUCKET])
-                    for start in range(0, len(tokens), _LARGEST_BUCKET)
-                ]
-            )
-            means = vectors.reshape(len(new), len(self.templates), -1).mean(axis=1)
-            means /= np.linalg.norm(means, axis=-1, keepdims=True)
-            found = dict(zip(new, means, strict=True))
+        for first in range(0, len(new), _NAMES_AT_ONCE):
+            found = self._encode_names(new[first : first + _NAMES_AT_ONCE])
             self._cache.update(found)
             if self._disk is not None:
                 self._disk.add(found)
         return np.stack([self._cache[name] for name in names])
+
+    def _encode_names(self, names: Sequence[str]) -> dict[str, Float[np.ndarray, " e"]]:
+        tokens = self._tokenize(names)
+        vectors = np.concatenate(
+            [
+                self._encode_padded(tokens[start : start + _LARGEST_BUCKET])
+                for start in range(0, len(tokens), _LARGEST_BUCKET)
+            ]
+        )
+        means = vectors.reshape(len(names), len(self.templates), -1).mean(axis=1)
+        means /= np.linalg.norm(means, axis=-1, keepdims=True)
+        return dict(zip(names, means, strict=True))
 
     def fits(self, name: str) -> bool:
         """Tells whether a name fits the text tower's positions in every prompt."""

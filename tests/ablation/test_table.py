@@ -8,6 +8,7 @@ def _report(seen, top1):
     others = {"miou": 50.0, "pq": 40.0, "miou_unseen": 10.0}
     rows = {
         name: {
+            "loss": "cosine",
             "scores": {"predicted": {"miou_seen": float(value), **others}},
             "matching": {"all": value / 2, "trained": float(value)},
         }

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import threading
 
+import jax
 import numpy as np
 import pytest
 from made_regions import make_caption
@@ -11,7 +12,7 @@ from made_regions import make_caption
 from uniovseg_jax.alignment import build as build_lib
 from uniovseg_jax.alignment import store as store_lib
 from uniovseg_jax.alignment.build import BuildOptions, build_pairs
-from uniovseg_jax.alignment.captioned import CaptionedList
+from uniovseg_jax.alignment.captioned import CaptionedImage, CaptionedList
 from uniovseg_jax.alignment.regions import AlignmentConfig
 from uniovseg_jax.proposals import ProposalConfig
 
@@ -19,7 +20,7 @@ NAMES = ("grass", "red ball", "blue house")
 # A random quality head says about one half everywhere.
 PROPOSALS = ProposalConfig(points_per_side=3, score_threshold=0.0)
 CONFIG = AlignmentConfig(PROPOSALS, max_masks=6, templates="single", batch_size=2)
-QUIET = BuildOptions(progress=False)
+QUIET = BuildOptions(num_threads=1, progress=False)
 
 
 @pytest.fixture
@@ -55,18 +56,18 @@ def test_pairs_are_built_once_and_kept(pretrained, images, tmp_path):
     assert {pair.entity for pair in store.pairs()} == {"grass", "red ball"}
     for image in store.images():
         assert image.preview.startswith(b"\xff\xd8")
-        assert set(image.regions.vector_rows) == set(image.pairs[:, 0])
+        assert set(image.regions.kept) == set(image.pairs[:, 0])
     text = store.targets().examples(np.arange(6))["text"]
     np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-5)
 
     class Untouched(CaptionedList):
-        def caption(self, index):
+        def __getitem__(self, index):
             raise AssertionError("The images were looked at again.")
 
     again = Untouched([images._rows[0]] * 6)
     same = build_pairs(pretrained, again, CONFIG, tmp_path / "pairs", {"seed": 0}, QUIET)
     assert same.manifest == store.manifest
-    empty = CaptionedList([(make_caption("a", ()), images.image(0))])
+    empty = CaptionedList([(make_caption("a", ()), images[0].decode())])
     with pytest.raises(ValueError, match="No image gave a pair"):
         build_pairs(pretrained, empty, CONFIG, tmp_path / "pairs", {"seed": 1}, QUIET)
     assert store_lib.PairStore(tmp_path / "pairs").manifest == store.manifest
@@ -76,15 +77,15 @@ def test_ended_in_the_middle_a_store_goes_on_and_has_the_same_bytes(
     pretrained, images, tmp_path, monkeypatch
 ):
     build_pairs(pretrained, images, CONFIG, tmp_path / "whole", {}, QUIET)
-    read = CaptionedList.image
+    read = CaptionedList.__getitem__
 
     def end_at(number):
-        def image(self, index):
+        def getitem(self, index):
             if index == number:
                 raise Ended
             return read(self, index)
 
-        monkeypatch.setattr(CaptionedList, "image", image)
+        monkeypatch.setattr(CaptionedList, "__getitem__", getitem)
 
     for number in (0, 3, 4):
         end_at(number)
@@ -140,18 +141,25 @@ def test_only_the_confident_pairs_are_trained_on(pretrained, images, tmp_path):
 def test_pictures_that_cannot_be_read_are_counted_and_weigh_nothing(
     pretrained, images, tmp_path, monkeypatch
 ):
-    read = CaptionedList.image
+    read = CaptionedList.__getitem__
 
-    def image(self, index):
-        if index == 2:
-            raise ValueError("The file is torn.")
-        return read(self, index)
+    def torn():
+        raise ValueError("The file is torn.")
 
-    monkeypatch.setattr(CaptionedList, "image", image)
+    def getitem(self, index):
+        if index == 3:
+            raise ValueError("The record is\ntorn.")
+        caption, decode = read(self, index)
+        return CaptionedImage(caption, torn if index == 2 else decode)
+
+    monkeypatch.setattr(CaptionedList, "__getitem__", getitem)
     options = BuildOptions(max_skipped=0.5, progress=False)
     store = build_pairs(pretrained, images, CONFIG, tmp_path / "pairs", {}, options)
-    failed = [image.regions.caption for image in store.images()][2]
-    assert failed.status == "failed" and failed.error == "The file is torn."
+    image, record = [image.regions.caption for image in store.images()][2:4]
+    assert (image.id, image.status, image.error) == ("2", "failed", "The file is torn.")
+    assert (record.id, record.status) == ("number 3", "failed")
+    assert record.error == "The record is torn."
+    assert store.manifest["counts"]["failed"] == 2
     assert store.manifest["counts"]["pairs"] == 4
     with pytest.raises(ValueError, match="Record 2 cannot be used: The file is torn"):
         build_pairs(pretrained, images, CONFIG, tmp_path / "other", {}, QUIET)
@@ -164,8 +172,42 @@ def test_too_many_entities_are_refused(pretrained, images, tmp_path):
 
 
 def test_an_entity_that_is_too_long_is_left_out(pretrained, images, tmp_path):
-    rows = [(make_caption("a", ("grass", "x" * 400, "red ball")), images.image(0))]
+    caption = make_caption("a", ("grass", "x" * 400, "red ball"))
+    rows = [(caption, images[0].decode())]
     store = build_pairs(pretrained, CaptionedList(rows), CONFIG, tmp_path / "pairs", {}, QUIET)
     (image,) = store.images()
     assert image.regions.entities == ("grass", "red ball")
     assert image.regions.caption.num_entities == 3
+
+
+def test_a_store_of_another_model_is_refused(pretrained, images, tmp_path):
+    store = build_pairs(pretrained, images, CONFIG, tmp_path / "pairs", {}, QUIET)
+    build_lib.check_model(store, pretrained)
+    variables = jax.tree.map(lambda x: x + 1, pretrained.variables)
+    with pytest.raises(ValueError, match="was made by a model with other weights"):
+        build_lib.check_model(store, dataclasses.replace(pretrained, variables=variables))
+    config = dataclasses.replace(
+        pretrained.config,
+        adapter=dataclasses.replace(pretrained.config.adapter, source="both"),
+    )
+    with pytest.raises(ValueError, match="was made by a model with other adapter sources"):
+        build_lib.check_model(store, dataclasses.replace(pretrained, config=config))
+
+
+def test_a_run_that_goes_on_judges_all_images(pretrained, images, tmp_path, monkeypatch):
+    read, broken = CaptionedList.__getitem__, {1, 5}
+
+    def getitem(self, index):
+        if index in broken:
+            raise ValueError("It is torn.")
+        if index == 4 and broken == {1, 5}:
+            raise Ended
+        return read(self, index)
+
+    monkeypatch.setattr(CaptionedList, "__getitem__", getitem)
+    options = BuildOptions(max_skipped=0.2, num_threads=1, progress=False)
+    with pytest.raises(Ended):
+        build_pairs(pretrained, images, CONFIG, tmp_path / "pairs", {}, options)
+    broken.add(4)  # One may be, in a few; not three of six.
+    with pytest.raises(ValueError, match=r"cannot be used|3 of 6 images cannot be read"):
+        build_pairs(pretrained, images, CONFIG, tmp_path / "pairs", {}, options)

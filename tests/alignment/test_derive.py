@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made_regions import make_caption
+from made_regions import keep_regions, make_caption
 
 from uniovseg_jax.alignment.build import BuildOptions, build_pairs
 from uniovseg_jax.alignment.captioned import CaptionedList, SeveralCaptions
@@ -21,7 +21,7 @@ CONFIG = AlignmentConfig(
     templates="single",
     batch_size=2,
 )
-ALL = BuildOptions(vectors="all", progress=False)
+ALL = BuildOptions(keep="all", progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,10 @@ def test_a_caption_of_several_gives_its_own_pairs(pretrained, sources, both, tmp
     expected = build_pairs(pretrained, sources[which], config, tmp_path / "own", {}, ALL)
 
     def change(image):
-        return with_caption(image, sources[which].caption(int(image.image_id)))
+        return with_caption(image, sources[which][int(image.image_id)].caption)
 
     embed = TextEncoder(pretrained, "single").embed
-    found = derive_pairs(both, tmp_path / "derived", {"which": which}, change, embed, 0.5)
+    found = derive_pairs(both, tmp_path / "derived", {"which": which}, change, (64, 96), embed, 0.5)
     assert_same_pairs(found, expected)
     assert found.settings["which"] == which
 
@@ -75,7 +75,7 @@ def test_one_scale_of_several_gives_its_own_pairs(pretrained, sources, both, tmp
     expected = build_pairs(single, images, CONFIG, tmp_path / "own", {}, ALL)
     embed = TextEncoder(pretrained, "single").embed
     found = derive_pairs(
-        both, tmp_path / "derived", {}, lambda image: with_scales(image, [1]), embed, 1.0
+        both, tmp_path / "derived", {}, lambda image: with_scales(image, [1]), (96,), embed, 1.0
     )
     assert_same_pairs(found, expected)
 
@@ -99,8 +99,8 @@ def test_embeddings_of_the_frozen_model_give_the_costs_of_its_own_scale(pretrain
         image = stored.regions
         again = with_embeddings(image, embed_regions, embed)
         np.testing.assert_allclose(again.costs[0], image.costs[0], atol=1e-5)
-        lean = image.with_vectors_of(np.array([0]))
-        with pytest.raises(ValueError, match="were not all kept"):
+        lean = keep_regions(image, [0])
+        with pytest.raises(ValueError, match="of which 1 were kept"):
             with_embeddings(lean, embed_regions, embed)
 
 
@@ -108,6 +108,21 @@ def jnp_array(values):
     import jax.numpy as jnp
 
     return jnp.asarray(values)
+
+
+def test_the_rules_of_the_store_are_kept(pretrained, sources, tmp_path):
+    embed = TextEncoder(pretrained, "single").embed
+    strict = dataclasses.replace(CONFIG, topk=0.4)
+    store = build_pairs(pretrained, sources[0], strict, tmp_path / "strict", {}, ALL)
+    again = derive_pairs(store, tmp_path / "again", {}, lambda image: image, (64, 96), embed, 1.0)
+    assert_same_pairs(again, store)
+    assert len(list(store.pairs())) < sum(len(row[0].entities) for row in sources[0]._rows)
+    with pytest.raises(ValueError, match="has costs at 2 scales; expected 1"):
+        derive_pairs(store, tmp_path / "wrong", {}, lambda image: image, (64,), embed, 1.0)
+    probable = dataclasses.replace(CONFIG, cost="prob")
+    store = build_pairs(pretrained, sources[0], probable, tmp_path / "prob", {}, ALL)
+    with pytest.raises(ValueError, match="has cost prob; expected cosine"):
+        derive_pairs(store, tmp_path / "wrong", {}, lambda image: image, (64, 96), embed, 1.0)
 
 
 def test_an_entity_without_costs_is_refused(both):

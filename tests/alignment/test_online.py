@@ -86,7 +86,7 @@ def _columns(batches, name):
 def test_images_without_entities_weigh_nothing(pretrained, images, matcher):
     with_others = next(iter(OnlineBatches(images, matcher, 2, seed=0, num_threads=1)))
     empty = Selection(images, np.array([0, 4]))  # Neither has an entity.
-    assert [len(empty.caption(i).entities) for i in range(2)] == [0, 0]
+    assert [len(empty[i].caption.entities) for i in range(2)] == [0, 0]
     batch = next(iter(OnlineBatches(empty, matcher, 2, seed=0, num_threads=1)))
     assert not batch["valid"].any()
     for name in ("cosine", "contrastive"):
@@ -141,10 +141,10 @@ def test_a_dense_adapter_gets_images_and_masks(pretrained, images):
 
 
 def test_a_picture_that_cannot_be_read_has_no_pairs(images, matcher, monkeypatch):
-    def image(self, index):
+    def getitem(self, index):
         raise ValueError("The file is torn.")
 
-    monkeypatch.setattr(CaptionedList, "image", image)
+    monkeypatch.setattr(CaptionedList, "__getitem__", getitem)
     batches = OnlineBatches(images, matcher, 2, seed=0, num_threads=1, max_skipped=1.0)
     assert not next(iter(batches))["valid"].any()
     with pytest.raises(ValueError, match="cannot be used: The file is torn"):

@@ -56,7 +56,7 @@ def store(tmp_path_factory):
 
 def test_the_extremes_are_those_of_all_pairs(store):
     pairs = list(store.pairs())
-    found = inspect(store, num_extreme=5, per_entity=2, progress=False)
+    found = inspect(store, 5, 2, 2, progress=False)
     costs = sorted(pair.cost for pair in pairs)
     assert [example.pair.cost for example in found.best] == costs[:5]
     assert [example.pair.cost for example in found.worst] == costs[:-6:-1]
@@ -75,21 +75,43 @@ def test_the_extremes_are_those_of_all_pairs(store):
         assert row.count == len(own)
         assert row.cost == pytest.approx(sum(pair.cost for pair in own))
         assert row.flips == sum(any(pair.flips) for pair in own)
-        assert len(row.examples) == min(2, len(own))
+        shown = name in list(found.entities)[:2]
+        assert len(row.examples) == (min(2, len(own)) if shown else 0)
+        assert row.margin == pytest.approx(sum(p.margin for p in own if np.isfinite(p.margin)))
 
 
 def test_the_report_needs_nothing_from_outside(store, tmp_path):
-    inspection = inspect(store, 4, 2, progress=False)
+    inspection = inspect(store, 4, 2, 3, progress=False)
     path = write_pair_report(store, inspection, tmp_path / "new" / "pairs.html")
     page = path.read_text()
-    html.parser.HTMLParser().feed(page)
+    assert _unbalanced(page) == []
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "blue &lt;house&gt;" in page and "<house>" not in page
-    for words in ("refined by identity", "parsed by rules", "Before: raw image", "margin"):
+    for words in ("refined by identity", "parsed by rules", "Before: raw image", "another mask)"):
         assert words in page
     assert page.count("<figure") == 4 * 4 + sum(
         len(row.examples) for row in inspection.entities.values()
     )
+
+
+def _unbalanced(page):
+    """Returns the tags that are not closed, or closed and not opened."""
+    stack, wrong = [], []
+
+    class Parser(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag not in ("meta", "img", "input", "br", "line", "rect", "polyline"):
+                stack.append(tag)
+
+        def handle_startendtag(self, tag, attrs):
+            pass
+
+        def handle_endtag(self, tag):
+            if not stack or stack.pop() != tag:
+                wrong.append(tag)
+
+    Parser().feed(page)
+    return wrong + stack
 
 
 def test_a_store_without_images_is_refused(tmp_path):
@@ -140,10 +162,11 @@ def _open(browser, path, search, *flags):
         ("RED%20ball", {"red ball"}),
         ("e", {"red ball", "blue <house>"}),
         ("x", set()),
+        ("%", set()),
     ],
 )
 def test_the_search_shows_what_fits(store, tmp_path, browser, search, names):
-    inspection = inspect(store, 2, 2, progress=False)
+    inspection = inspect(store, 2, 2, 3, progress=False)
     path = write_pair_report(store, inspection, tmp_path / "pairs.html")
     page = _open(browser, path, search, "--dump-dom")
     shown = set()

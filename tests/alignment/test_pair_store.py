@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from made_regions import make_regions, write_store
+from made_regions import keep_regions, make_regions, write_store
 
+from uniovseg_jax.alignment import store_writer as writer_lib
 from uniovseg_jax.alignment.pairs import match_costs
 from uniovseg_jax.alignment.store import PairStore, StoredImage, open_store
 from uniovseg_jax.alignment.store_writer import StoreWriter, write_targets
@@ -44,18 +45,19 @@ def test_what_was_written_comes_back(tmp_path):
         np.testing.assert_array_equal(read.regions.costs, image.costs)
         np.testing.assert_array_equal(read.regions.scores, image.scores)
         np.testing.assert_array_equal(read.regions.pooled["res2"], image.pooled["res2"])
-        np.testing.assert_array_equal(read.regions.vector_rows, image.vector_rows)
+        np.testing.assert_array_equal(read.regions.kept, image.kept)
         np.testing.assert_array_equal(read.pairs, pairs)
 
 
-def test_a_store_may_hold_the_vectors_of_its_pairs_alone(tmp_path):
-    images = [(image.with_vectors_of(pairs[:, 0]), pairs) for image, pairs in _images(8)]
+def test_a_store_may_keep_the_regions_of_its_pairs_alone(tmp_path):
+    images = [(keep_regions(image, pairs[:, 0]), pairs) for image, pairs in _images(8)]
     store = _write(tmp_path / "pairs", images, {})
     for read, (image, pairs) in zip(store.images(), images, strict=True):
         np.testing.assert_array_equal(read.regions.pooled["clip"], image.pooled["clip"])
         for region in pairs[:, 0].tolist():
             found, expected = read.regions.vectors(region), image.vectors(region)
             np.testing.assert_array_equal(found["clip"], expected["clip"])
+            assert read.regions.mask(region) == image.mask(region)
 
 
 def test_examples_hold_the_vectors_and_embeddings_of_the_pairs(tmp_path):
@@ -96,6 +98,44 @@ def test_a_store_that_is_not_finished_keeps_the_old_one_and_its_own_shards(tmp_p
     other = StoreWriter(directory, {"run": 3})
     with other.held():
         assert not other.has_shard(1)
+
+
+@pytest.mark.parametrize("name", ["rmtree", "replace"])
+def test_ended_while_it_finishes_a_store_loses_nothing(tmp_path, monkeypatch, name):
+    directory = tmp_path / "pairs"
+    _write(directory, _images(4), {"run": 1})
+    module = {"rmtree": writer_lib.shutil, "replace": writer_lib.os}[name]
+    action, calls = getattr(module, name), []
+
+    def end_at(number):
+        def end(*arguments, **options):
+            calls.append(arguments)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            return action(*arguments, **options)
+
+        calls.clear()
+        monkeypatch.setattr(module, name, end)
+
+    expected = list(_images(6))
+    number = 1
+    while True:
+        end_at(number)
+        writer = StoreWriter(directory, {"run": 2})
+        try:
+            with writer.held():
+                if number > 1 and not directory.exists():
+                    assert writer.has_shard(0)
+            write_store(writer, expected, _embed)
+            break
+        except KeyboardInterrupt:
+            number += 1
+            stores = [tmp_path / "pairs", tmp_path / ".pairs.earlier"]
+            assert any((store / "manifest.json").is_file() for store in stores)
+    monkeypatch.undo()
+    assert number > 2
+    assert PairStore(directory).settings == {"run": 2}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs"]
 
 
 def test_two_cannot_write_the_same_store(tmp_path):

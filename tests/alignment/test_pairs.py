@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from made_regions import make_regions
+from made_regions import keep_regions, make_regions
 
 from uniovseg_jax.alignment.pairs import choose_confident, describe_pairs, match_costs, pair_margins
 
@@ -104,9 +104,11 @@ def test_costs_that_are_not_finite_are_refused():
         match_costs(np.array([[[np.nan, 0.1], [0.2, 0.3]]]))
 
 
-def test_only_vectors_that_were_kept_are_given():
-    image = _image(np.zeros((1, 3, 1)), ["ball"]).with_vectors_of(np.array([2]))
+def test_only_what_was_kept_is_given():
+    image = keep_regions(_image(np.zeros((1, 3, 1)), ["ball"]), [2])
     np.testing.assert_array_equal(image.vectors(2)["clip"], [6, 7, 8])
+    assert image.mask(2)["counts"] == "2"
     for region in (0, 1, 3):
-        with pytest.raises(ValueError, match=f"The vectors of region {region} .* were not kept"):
-            image.vectors(region)
+        for ask in (image.vectors, image.mask):
+            with pytest.raises(ValueError, match=f"Region {region} of image 7 was not kept"):
+                ask(region)

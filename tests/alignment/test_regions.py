@@ -78,9 +78,11 @@ def test_batches_and_padding_change_nothing(pretrained):
         return found
 
     for one, many, names in zip(generate(1), generate(3), texts, strict=True):
-        masks = one.masks()
-        assert len(masks) == len(many.masks()) == one.costs.shape[1] > 0
-        assert rle_decode(masks[0]).shape == (50, 50)
+        masks = one.masks(np.array([0, 2]))
+        assert len(one.scores) == len(many.scores) == one.costs.shape[1] > 2
+        assert [rle_decode(mask).shape for mask in masks] == [(50, 50)] * 2
+        full = one.masks(np.arange(len(one.scores)))
+        assert masks == (full[0], full[2])
         assert one.costs.shape[2] == len(names)
         np.testing.assert_allclose(one.costs, many.costs, atol=1e-4)
         np.testing.assert_allclose(one.pooled["res3"], many.pooled["res3"], atol=1e-3)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_collections
-import numpy as np
 
 from uniovseg_jax.ablation.rows import RowPairs
 from uniovseg_jax.ablation.scales import name_true_masks
@@ -22,12 +21,16 @@ from uniovseg_jax.eval.oracle import write_ceiling
 from uniovseg_jax.eval.prepared import prepare_images
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.inference.segmenter import SegmenterConfig
+from uniovseg_jax.locks import held_alone
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.proposals import ProposalConfig
 from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.train.loop import train
 from uniovseg_jax.versions import versions
-from uniovseg_jax.weights.store import Pretrained, load_pretrained
+from uniovseg_jax.weights.store import Pretrained, load_pretrained, params_sha256
+
+# Of all captions of an image together.
+_MAX_ENTITIES = 48
 
 # Of `configs/tinyscenes.py`: options to a configuration of stage 2.
 GetConfig = Callable[[str], ml_collections.ConfigDict]
@@ -62,18 +65,37 @@ class Ablation:
 def run_ablation(ablation: Ablation) -> dict[str, Any]:
     """Runs what is not done yet and returns `<output>/seed<n>.json`.
 
-    The file holds per row `scores` and `matching` (percent of right pairs), the ceiling's scores
-    per loss, and `sizes` for table 4b.
+    The file holds per row `loss`, `scores` and `matching` (percent of right pairs), the ceiling's
+    scores per loss, and `sizes` for table 4b.
 
     Raises:
-      ValueError: If the model was trained in another world, or a row of the configuration is wrong.
+      ValueError: If the model was trained in another world, a row of the configuration is wrong,
+        the output is of another configuration, or another ablation is at work in it.
+      Interrupted: If SIGTERM or Ctrl-C came while an adapter trained; the same call goes on.
       FileNotFoundError: If the model is missing.
     """
-    result = ablation.output / f"seed{ablation.seed}.json"
-    if result.is_file():
-        return json.loads(result.read_text())
+    with held_alone(ablation.folder, "ablation"):
+        base = _load_base(ablation)
+        made_with = {
+            "config": json.loads(ablation.config.to_json_best_effort()),
+            "params_sha256": params_sha256(base.variables),
+        }
+        result = ablation.output / f"seed{ablation.seed}.json"
+        if result.is_file():
+            document = json.loads(result.read_text())
+            if document.get("made_with") != made_with:
+                raise ValueError(
+                    f"{result} is of another configuration or model; expected another output."
+                )
+            return document
+        document = {"made_with": made_with, **_run(ablation, base)}
+        text = json.dumps(document, indent=2) + "\n"
+        write_whole(result, lambda path: path.write_text(text))
+        return document
+
+
+def _run(ablation: Ablation, base: Pretrained) -> dict[str, Any]:
     config, start = ablation.config, time.perf_counter()
-    base = _load_base(ablation)
     sizes = TINY_SIZES if config.tiny else SIZES
     world = tinyscenes.prepare(ablation.data_dir, ablation.seed, ("image_text", "panoptic"), sizes)
     oracle = tinyscenes.load_oracle(world)
@@ -88,7 +110,7 @@ def run_ablation(ablation: Ablation) -> dict[str, Any]:
         config.rows,
         ablation.folder / "pairs",
         AlignmentConfig(
-            proposals=settings.proposals, templates=settings.templates, max_entities=48
+            proposals=settings.proposals, templates=settings.templates, max_entities=_MAX_ENTITIES
         ),
         embed,
     )
@@ -108,19 +130,25 @@ def run_ablation(ablation: Ablation) -> dict[str, Any]:
         model = _train(ablation, name, store, row.loss)
         if row.rematch:
             adapted = scoring.make_embed(model, adapt=True)
-            store = pairs.rematched(f"{name}_again", row, store, adapted)
+            digest = params_sha256(model.variables)
+            store = pairs.rematched(f"{name}_again", row, store, adapted, digest)
             model = _train(ablation, f"{name}_again", store, row.loss)
         stores[name] = store
-        rows[name] = {"scores": score(model, adapt=True), "matching": pairs.accuracy(store)}
+        rows[name] = {
+            "loss": row.loss,
+            "scores": score(model, adapt=True),
+            "matching": pairs.accuracy(store),
+        }
         _say(ablation, name, rows[name])
     ceiling, _ = write_ceiling(
         stores[config.ceiling_of], oracle, embed, ablation.folder / "pairs" / "ceiling"
     )
     for loss in sorted({row.loss for row in config.rows.values()}):
         name = f"paired_{loss}"
-        rows[name] = {"scores": score(_train(ablation, name, ceiling, loss), adapt=True)}
+        model = _train(ablation, name, ceiling, loss)
+        rows[name] = {"loss": loss, "scores": score(model, adapt=True)}
         _say(ablation, name, rows[name])
-    document = {
+    return {
         "seed": ablation.seed,
         "split": config.split,
         "rows": rows,
@@ -128,9 +156,6 @@ def run_ablation(ablation: Ablation) -> dict[str, Any]:
         "minutes": (time.perf_counter() - start) / 60,
         "versions": versions(),
     }
-    text = json.dumps(document, indent=2) + "\n"
-    write_whole(result, lambda path: path.write_text(text))
-    return document
 
 
 def _load_base(ablation: Ablation) -> Pretrained:
@@ -148,19 +173,25 @@ def _load_base(ablation: Ablation) -> Pretrained:
 def _train(ablation: Ablation, name: str, store: PairStore, loss: str) -> Pretrained:
     """Trains an adapter, unless that is done."""
     workdir = ablation.folder / "stage2" / name
-    if not (workdir / "final.json").is_file():
+    options = ["stage2", f"seed={ablation.seed}"] + ["tiny"] * ablation.config.tiny
+    config = ablation.get_config(",".join(options))
+    config.data.directory = str(ablation.data_dir)
+    config.init = ablation.model
+    config.data.pairs = str(store.directory)
+    config.loss.name = loss
+    # Pairs of other settings lie in the same place: what was learned from them does not count.
+    made_from = json.dumps(store.manifest, sort_keys=True)
+    kept = workdir / "pairs.json"
+    if not kept.is_file() or kept.read_text() != made_from:
         shutil.rmtree(workdir, ignore_errors=True)
-        options = ["stage2", f"seed={ablation.seed}"] + ["tiny"] * ablation.config.tiny
-        config = ablation.get_config(",".join(options))
-        config.data.directory = str(ablation.data_dir)
-        config.init = ablation.model
-        config.data.pairs = str(store.directory)
-        config.loss.name = loss
+        workdir.mkdir(parents=True)
+        write_whole(kept, lambda path: path.write_text(made_from))
+    if not (workdir / "final.json").is_file():
         train(config, workdir)
     return load_pretrained(workdir / "model")
 
 
 def _say(ablation: Ablation, name: str, row: dict[str, Any]) -> None:
     seen = row["scores"]["predicted"]["miou_seen"]
-    matching = row.get("matching", {}).get("all", np.nan)
-    print(f"world {ablation.seed}, {name}: mIoU seen {seen:.1f}, pairs right {matching:.1f} %")
+    matching = f", {row['matching']['all']:.1f} % of its pairs right" if "matching" in row else ""
+    print(f"world {ablation.seed}, {name}: mIoU seen {seen:.1f}{matching}", flush=True)

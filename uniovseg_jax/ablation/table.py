@@ -71,7 +71,9 @@ def _gain(reports: Sequence[Report], name: str) -> str:
         return ""
     before = _PAPER[_PAPER.index(name) - 1]
 
-    def gain(report: Report) -> float:
+    def gain(report: Report) -> float | None:
+        if before not in report["rows"]:
+            return None
         return _score(report, name, "miou_seen") - _score(report, before, "miou_seen")
 
     return _spread(reports, gain, sign=True)
@@ -80,9 +82,10 @@ def _gain(reports: Sequence[Report], name: str) -> str:
 def _closed(report: Report, name: str) -> float | None:
     if name == "baseline" or name.startswith("paired"):
         return None
-    loss = "contrastive" if name == "contrastive" else "cosine"
-    seen = (_score(report, row, "miou_seen") for row in ("baseline", name, f"paired_{loss}"))
-    return gap_closed(*seen)
+    rows = ("baseline", name, f"paired_{report['rows'][name]['loss']}")
+    if any(row not in report["rows"] for row in rows):
+        return None
+    return gap_closed(*(_score(report, row, "miou_seen") for row in rows))
 
 
 def _spread(

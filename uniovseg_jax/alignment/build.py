@@ -1,12 +1,16 @@
 """Makes the pairs of a set of captioned images, or takes them from where they were kept."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import io
+import itertools
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 from jaxtyping import Bool, Float
@@ -14,23 +18,21 @@ from PIL import Image
 
 from uniovseg_jax.alignment.captioned import CaptionedImages
 from uniovseg_jax.alignment.pairs import ImageRegions, choose_confident, match_costs, pair_margins
+from uniovseg_jax.alignment.reading import read_boxed
 from uniovseg_jax.alignment.regions import (
     AlignmentConfig,
     BoxedImage,
     PendingRegions,
     RegionGenerator,
-    box_image,
+    Regions,
 )
-from uniovseg_jax.alignment.store import (
-    IMAGES_PER_SHARD,
-    PairStore,
-    StoredImage,
-    open_store,
-)
+from uniovseg_jax.alignment.store import IMAGES_PER_SHARD, PairStore, StoredImage, open_store
 from uniovseg_jax.alignment.store_writer import Row, StoreWriter
 from uniovseg_jax.captions.record import CaptionRecord
 from uniovseg_jax.data.skipped import SkippedRecords
+from uniovseg_jax.data.threads import map_in_threads
 from uniovseg_jax.models.adapter import source_names
+from uniovseg_jax.models.presets import config_to_dict
 from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.weights.store import Pretrained, params_sha256
 
@@ -42,23 +44,25 @@ class BuildOptions:
     """How a store is built, beside what is in it.
 
     Attributes:
-      vectors: Whether to keep the pooled vectors of `pairs` alone or of `all` regions.
+      keep: Whether to keep masks and pooled vectors of the regions in `pairs` alone, or of `all`.
       max_skipped: Largest share of images that cannot be read.
       share: Number of this process and of all processes; each writes its own shards.
       wait: Returns when every process has come there; it takes the name of the place.
+      num_threads: That read images ahead of time and encode masks; 0 for one per core.
       progress: Whether to show a progress bar.
     """
 
-    vectors: str = "pairs"
+    keep: str = "pairs"
     max_skipped: float = 0.0
     share: tuple[int, int] = (0, 1)
     wait: Callable[[str], None] = lambda place: None
+    num_threads: int = 0
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Raises ValueError for another choice of vectors."""
-        if self.vectors not in ("pairs", "all"):
-            raise ValueError(f"vectors is {self.vectors!r}; expected pairs or all.")
+        """Raises ValueError for another choice of what to keep."""
+        if self.keep not in ("pairs", "all"):
+            raise ValueError(f"keep is {self.keep!r}; expected pairs or all.")
 
 
 def build_pairs(
@@ -86,73 +90,86 @@ def build_pairs(
       ValueError: If the directory holds something else, another process is at it, an image has too
         many entities, too many images cannot be read, or no image gave a pair.
     """
-    frozen = {name: pretrained.variables[name] for name in ("params", "fixed")}
-    frozen["params"] = {k: v for k, v in frozen["params"].items() if k != "adapter"}
     settings = {
         "source": {**source, "images": len(images)},
         "config": dataclasses.asdict(config),
-        "vectors": options.vectors,
-        "align_scales": list(pretrained.config.align_scales),
-        "adapter_sources": _adapter_sources(pretrained),
-        "pooling": pretrained.config.pooling,
-        "points_per_side": pretrained.config.points_per_side,
-        "params_sha256": params_sha256(frozen),
+        "keep": options.keep,
+        "model": describe_model(pretrained),
     }
+    settings["align_scales"] = list(pretrained.config.align_scales)
     if (store := open_store(directory, settings)) is not None:
         return store
     process, num_processes = options.share
-    num_shards = -(-len(images) // IMAGES_PER_SHARD)
+    shards = [
+        range(start, min(start + IMAGES_PER_SHARD, len(images)))
+        for start in range(0, len(images), IMAGES_PER_SHARD)
+    ]
     encoder = TextEncoder(pretrained, config.templates)
     writer = StoreWriter(directory, settings)
     with writer.held() if process == 0 else contextlib.nullcontext():
         options.wait("the store is prepared")
-        numbers = range(process, num_shards, num_processes)
-        missing = [number for number in numbers if not writer.has_shard(number)]
+        own = range(process, len(shards), num_processes)
+        missing = [number for number in own if not writer.has_shard(number)]
+        total = sum(len(shards[number]) for number in own)
+        done = total - sum(len(shards[number]) for number in missing)
         generator = RegionGenerator(pretrained, config, encoder)
+        skipped = SkippedRecords(options.max_skipped, seen=done)
         with tqdm.tqdm(
             desc="pairs",
-            total=sum(len(_shard_range(number, images)) for number in numbers),
-            initial=sum(len(_shard_range(n, images)) for n in numbers if n not in missing),
+            total=total,
+            initial=done,
             disable=not options.progress or process > 0,
             mininterval=1.0,
         ) as bar:
-            skipped = SkippedRecords(options.max_skipped)
             for number in missing:
-                found = _match_images(generator, images, _shard_range(number, images), skipped)
                 stored = []
-                for image in found:
-                    stored.append(_lean(image) if options.vectors == "pairs" else image)
+                for image in _match_images(generator, images, shards[number], skipped, options):
+                    stored.append(image)
                     bar.update()
                 writer.write_shard(number, stored)
         options.wait("all shards are written")
         if process == 0:
-            finish_store(writer, num_shards, config.confident_share, encoder.embed)
+            finish_store(
+                writer, len(shards), config.confident_share, encoder.embed, options.max_skipped
+            )
         options.wait("the store is finished")
     return PairStore(directory)
 
 
-def _read_boxed(
-    images: CaptionedImages, index: int, generator: RegionGenerator, skipped: SkippedRecords
-) -> tuple[CaptionRecord, BoxedImage]:
-    """Returns a caption and its image as the generator takes it.
+def describe_model(pretrained: Pretrained) -> dict[str, Any]:
+    """Returns JSON values that identify all of a model that finds regions: not its adapter."""
+    frozen = {name: pretrained.variables[name] for name in ("params", "fixed")}
+    frozen["params"] = {k: v for k, v in frozen["params"].items() if k != "adapter"}
+    config = config_to_dict(pretrained.config)
+    adapter = pretrained.config.adapter
+    pooled = adapter is not None and adapter.mode == "pooled"
+    return {
+        "config": {key: value for key, value in config.items() if key != "adapter"},
+        "dtype": str(jnp.dtype(pretrained.model.dtype)),
+        "vectors": list(source_names(adapter)) if adapter is not None and pooled else [],
+        "params_sha256": params_sha256(frozen),
+    }
 
-    An image that cannot be read is grey and has no entities left.
+
+def check_model(store: PairStore, pretrained: Pretrained) -> None:
+    """Compares what a store was made with and a model that is to learn from it.
 
     Raises:
-      ValueError: If there are too many of those, or the image has too many entities.
+      ValueError: If another model made it.
     """
-    caption = generator.usable(images.caption(index))
-    try:
-        pixels = images.image(index)
-    except (ValueError, OSError) as error:
-        skipped.count(caption.id, ValueError(str(error)))
-        pixels = np.full((generator.side, generator.side, 3), 128, np.uint8)
-        caption = dataclasses.replace(
-            caption, entities=(), num_entities=0, status="failed", error=str(error)
-        )
-    else:
-        skipped.count()
-    return caption, box_image(pixels, generator.side)
+    settings = store.settings
+    while "of" in settings:  # Made from another store.
+        settings = settings["of"]
+    if "model" not in settings:
+        return
+    made, given = settings["model"], json.loads(json.dumps(describe_model(pretrained)))
+    names = {"params_sha256": "weights", "vectors": "adapter sources"}
+    for key, name in names.items():
+        if made[key] != given[key]:
+            raise ValueError(
+                f"{store.directory} was made by a model with other {name}; expected a store of "
+                "the model that stage 2 starts from."
+            )
 
 
 def _match_images(
@@ -160,39 +177,49 @@ def _match_images(
     images: CaptionedImages,
     indices: range,
     skipped: SkippedRecords,
+    options: BuildOptions,
 ) -> Iterator[StoredImage]:
     """Yields images with their pairs; the host matches while the device has the next batch."""
+
+    def read(index: int) -> tuple[CaptionRecord, BoxedImage]:
+        return read_boxed(images, index, generator.side, skipped)
+
+    num_threads = options.num_threads or os.cpu_count() or 1
+    rows = map_in_threads(read, indices, num_threads)
     waiting: tuple[list[CaptionRecord], PendingRegions] | None = None
-    size = generator.config.batch_size
-    for start in range(indices.start, indices.stop, size):
-        rows = [
-            _read_boxed(images, index, generator, skipped)
-            for index in range(start, min(start + size, indices.stop))
-        ]
-        captions = [caption for caption, _ in rows]
-        texts = [[entity.text for entity in caption.entities] for caption in captions]
-        pending = generator.start([boxed for _, boxed in rows], texts)
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        while batch := list(itertools.islice(rows, generator.config.batch_size)):
+            captions = [generator.usable(caption) for caption, _ in batch]
+            texts = [[entity.text for entity in caption.entities] for caption in captions]
+            pending = generator.start([boxed for _, boxed in batch], texts)
+            if waiting is not None:
+                yield from _match_batch(*waiting, generator.config, options.keep, pool)
+            waiting = captions, pending
         if waiting is not None:
-            yield from _match_batch(*waiting, generator.config)
-        waiting = captions, pending
-    if waiting is not None:
-        yield from _match_batch(*waiting, generator.config)
+            yield from _match_batch(*waiting, generator.config, options.keep, pool)
 
 
 def _match_batch(
-    captions: Sequence[CaptionRecord], pending: PendingRegions, config: AlignmentConfig
+    captions: Sequence[CaptionRecord],
+    pending: PendingRegions,
+    config: AlignmentConfig,
+    keep: str,
+    pool: concurrent.futures.Executor,
 ) -> Iterator[StoredImage]:
-    for caption, regions in zip(captions, pending.wait(), strict=True):
+    def match(caption: CaptionRecord, regions: Regions) -> StoredImage:
+        pairs = match_costs(regions.costs, config.topk, config.min_cosine)
+        kept = np.arange(len(regions.scores)) if keep == "all" else np.unique(pairs[:, 0])
         image = ImageRegions(
             caption=caption,
-            masks=regions.masks(),
             scores=regions.scores,
             costs=regions.costs,
-            pooled=regions.pooled,
-            vector_rows=np.arange(len(regions.scores)),
+            kept=kept,
+            masks=regions.masks(kept),
+            pooled={key: values[kept] for key, values in regions.pooled.items()},
         )
-        pairs = match_costs(regions.costs, config.topk, config.min_cosine)
-        yield StoredImage(image, pairs, _preview(regions.boxed))
+        return StoredImage(image, pairs, _preview(regions.boxed))
+
+    return pool.map(match, captions, pending.wait())
 
 
 def finish_store(
@@ -200,20 +227,27 @@ def finish_store(
     num_shards: int,
     confident_share: float,
     embed: Callable[[Sequence[str]], Float[np.ndarray, "m e"]],
+    max_skipped: float = 1.0,
 ) -> None:
     """Chooses the confident pairs of all shards and writes what they teach.
 
     Raises:
-      ValueError: If there is no pair.
+      ValueError: If there is no pair, or more images could not be read than `max_skipped` allows.
     """
-    counts = {"images": 0, "regions": 0, "entities": 0, "pairs": 0}
+    counts = {"images": 0, "failed": 0, "regions": 0, "entities": 0, "pairs": 0}
     margins = []
     for image in writer.images(num_shards):
         counts["images"] += 1
-        counts["regions"] += len(image.regions.masks)
+        counts["failed"] += image.regions.caption.status == "failed"
+        counts["regions"] += len(image.regions.scores)
         counts["entities"] += len(image.regions.entities)
         counts["pairs"] += len(image.pairs)
         margins.append(pair_margins(image.regions.costs, image.pairs))
+    if counts["failed"] > max(1.0, max_skipped * counts["images"]):
+        raise ValueError(
+            f"{counts['failed']} of {counts['images']} images cannot be read, more than the share "
+            f"of {max_skipped} that data.max_skipped allows."
+        )
     if not counts["pairs"]:
         raise ValueError("No image gave a pair: no mask was kept or no entity was found.")
     confident = choose_confident(np.concatenate(margins), confident_share)
@@ -227,22 +261,6 @@ def _rows(images: Iterator[StoredImage], confident: Bool[np.ndarray, " p"]) -> I
         for region, entity in image.pairs.tolist():
             if next(chosen):
                 yield image.regions.vectors(region), image.regions.entities[entity]
-
-
-def _shard_range(number: int, images: CaptionedImages) -> range:
-    start = number * IMAGES_PER_SHARD
-    return range(start, min(start + IMAGES_PER_SHARD, len(images)))
-
-
-def _adapter_sources(pretrained: Pretrained) -> list[str]:
-    """Returns the names of the maps whose pooled vectors the generator makes."""
-    adapter = pretrained.config.adapter
-    return list(source_names(adapter)) if adapter and adapter.mode == "pooled" else []
-
-
-def _lean(image: StoredImage) -> StoredImage:
-    kept = image.regions.with_vectors_of(image.pairs[:, 0])
-    return dataclasses.replace(image, regions=kept)
 
 
 def _preview(boxed: BoxedImage) -> bytes:

@@ -1,8 +1,8 @@
 """Captioned images by index: what the alignment reads."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -13,23 +13,31 @@ from uniovseg_jax.captions.record import CaptionRecord, Entity, ImageReference, 
 from uniovseg_jax.image_io import decode_image
 
 
+class CaptionedImage(NamedTuple):
+    """A caption, and the pixels that it is about once they are asked for.
+
+    Attributes:
+      caption: What is known of the text.
+      decode: Returns the pixels as uint8 "h w 3"; raises ValueError if they cannot be read.
+    """
+
+    caption: CaptionRecord
+    decode: Callable[[], UInt8[np.ndarray, "h w 3"]]
+
+
 @runtime_checkable
 class CaptionedImages(Protocol):
-    """Random access to captions and, apart from them, to pixels."""
+    """Random access to captioned images; threads may share it."""
 
     def __len__(self) -> int:
         """Returns the number of images."""
         ...
 
-    def caption(self, index: int) -> CaptionRecord:
-        """Returns what is known of the text; cheap."""
-        ...
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the pixels.
+    def __getitem__(self, index: int) -> CaptionedImage:
+        """Reads a record.
 
         Raises:
-          ValueError: If the image cannot be read.
+          ValueError: If it is damaged.
         """
         ...
 
@@ -56,18 +64,20 @@ class CaptionedScenes:
     def __len__(self) -> int:
         return len(self._source)
 
-    def caption(self, index: int) -> CaptionRecord:
-        """Returns the texts of a scene and what the parser finds in the chosen one."""
+    def __getitem__(self, index: int) -> CaptionedImage:
+        """Returns a scene, and what the parser finds in the chosen caption."""
         record = self._source[index]
         if self._entities is None:
             texts = parse_rules(record[self._quality])
         else:
             texts = self._entities[record["id"]]
         entities = tuple(Entity(text) for text in texts)
-        height, width = record["image"].shape[:2]
-        return CaptionRecord(
+        pixels = np.asarray(record["image"])
+        caption = CaptionRecord(
             id=record["id"],
-            image=ImageReference("file", record["id"], width=width, height=height),
+            image=ImageReference(
+                "file", record["id"], width=pixels.shape[1], height=pixels.shape[0]
+            ),
             caption_raw=(record["raw"],),
             caption=record[self._quality],
             entities=entities,
@@ -77,10 +87,7 @@ class CaptionedScenes:
             parser=self._parser,
             status="ok" if entities else "empty",
         )
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the pixels of a scene."""
-        return np.asarray(self._source[index]["image"])
+        return CaptionedImage(caption, lambda: pixels)
 
 
 class CaptionedFolder:
@@ -92,18 +99,11 @@ class CaptionedFolder:
     def __len__(self) -> int:
         return len(self._records)
 
-    def caption(self, index: int) -> CaptionRecord:
-        """Returns a caption."""
-        return self._records[index]["record"]
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the pixels.
-
-        Raises:
-          ValueError: If the image or its record is damaged.
-        """
+    def __getitem__(self, index: int) -> CaptionedImage:
+        """Reads a record."""
         record = self._records[index]
-        return decode_image(record["image"], f"The image of record {record['id']}")
+        name = f"The image of record {record['id']}"
+        return CaptionedImage(record["record"], lambda: decode_image(record["image"], name))
 
 
 class Selection:
@@ -115,13 +115,9 @@ class Selection:
     def __len__(self) -> int:
         return len(self._indices)
 
-    def caption(self, index: int) -> CaptionRecord:
-        """Returns a caption."""
-        return self._images.caption(self._indices[index])
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns pixels."""
-        return self._images.image(self._indices[index])
+    def __getitem__(self, index: int) -> CaptionedImage:
+        """Returns one of them."""
+        return self._images[self._indices[index]]
 
 
 class CaptionedList:
@@ -133,13 +129,10 @@ class CaptionedList:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def caption(self, index: int) -> CaptionRecord:
-        """Returns a caption."""
-        return self._rows[index][0]
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns pixels."""
-        return self._rows[index][1]
+    def __getitem__(self, index: int) -> CaptionedImage:
+        """Returns one of them."""
+        caption, pixels = self._rows[index]
+        return CaptionedImage(caption, lambda: pixels)
 
 
 class SeveralCaptions:
@@ -155,17 +148,14 @@ class SeveralCaptions:
     def __len__(self) -> int:
         return len(self._sources[0])
 
-    def caption(self, index: int) -> CaptionRecord:
-        """Returns the first source's caption with the entities of all."""
-        captions = [source.caption(index) for source in self._sources]
-        entities = {entity.text: entity for c in captions for entity in c.entities}
-        return dataclasses.replace(
-            captions[0],
+    def __getitem__(self, index: int) -> CaptionedImage:
+        """Returns the first source's image and caption with the entities of all."""
+        rows = [source[index] for source in self._sources]
+        entities = {entity.text: entity for row in rows for entity in row.caption.entities}
+        caption = dataclasses.replace(
+            rows[0].caption,
             entities=tuple(entities.values()),
             num_entities=len(entities),
             status="ok" if entities else "empty",
         )
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns pixels."""
-        return self._sources[0].image(index)
+        return CaptionedImage(caption, rows[0].decode)

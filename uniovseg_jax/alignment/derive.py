@@ -22,6 +22,7 @@ def derive_pairs(
     directory: str | os.PathLike[str],
     settings: Mapping[str, Any],
     change: Callable[[ImageRegions], ImageRegions],
+    align_scales: Sequence[int],
     embed: EmbedTexts,
     confident_share: float,
 ) -> PairStore:
@@ -30,17 +31,28 @@ def derive_pairs(
     A finished store of the same settings is returned as it is.
 
     Args:
-      store: Of all vectors.
+      store: That keeps all regions, with cost `cosine`: the other one depends on all entities.
       directory: Of the new store.
       settings: JSON values that say what `change` does.
       change: Gives an image other costs or another caption.
+      align_scales: Input sides of the costs that it leaves.
       embed: Unit embeddings of names.
       confident_share: Share of all pairs that is trained on.
 
     Raises:
-      ValueError: If no image gives a pair, or vectors that are needed were not kept.
+      ValueError: If no image gives a pair, the cost is not `cosine`, regions that are needed were
+        not kept, or there are costs of another number of scales.
     """
-    settings = {**store.settings, **settings, "confident_share": confident_share}
+    config = {**store.settings["config"], "confident_share": confident_share}
+    if config["cost"] != "cosine":
+        raise ValueError(f"{store.directory} has cost {config['cost']}; expected cosine.")
+    settings = {
+        "of": store.settings,
+        "config": config,
+        "source": store.settings["source"],
+        "align_scales": list(align_scales),
+        **settings,
+    }
     if (found := open_store(directory, settings)) is not None:
         return found
     writer = StoreWriter(directory, settings)
@@ -52,7 +64,12 @@ def derive_pairs(
             images = []
             for stored in read_shard(shard_path(store.directory, number)):
                 regions = change(stored.regions)
-                pairs = match_costs(regions.costs)
+                if len(regions.costs) != len(align_scales):
+                    raise ValueError(
+                        f"Image {regions.image_id} has costs at {len(regions.costs)} scales; "
+                        f"expected {len(align_scales)}."
+                    )
+                pairs = match_costs(regions.costs, config["topk"], config["min_cosine"])
                 images.append(dataclasses.replace(stored, regions=regions, pairs=pairs))
             writer.write_shard(number, images)
         finish_store(writer, num_shards, confident_share, embed)
@@ -88,11 +105,12 @@ def with_embeddings(
     Raises:
       ValueError: If not all vectors were kept.
     """
-    if len(image.vector_rows) != len(image.masks):
+    if len(image.kept) != len(image.scores):
         raise ValueError(
-            f"The vectors of image {image.image_id} were not all kept; expected a store of all."
+            f"Image {image.image_id} has {len(image.scores)} regions of which {len(image.kept)} "
+            "were kept; expected a store that keeps all."
         )
-    costs = np.zeros((1, len(image.masks), len(image.entities)), np.float32)
+    costs = np.zeros((1, len(image.scores), len(image.entities)), np.float32)
     if costs.size:
         costs[0] = 1 - embed_regions(image.pooled) @ embed(list(image.entities)).T
     return dataclasses.replace(image, costs=costs)

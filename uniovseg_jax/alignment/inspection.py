@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tqdm
@@ -38,7 +38,8 @@ class EntityRow:
       flips: Those that a single scale would have paired otherwise.
       cost: Sum of their costs.
       margin: Sum of their margins that are finite.
-      examples: The first pairs.
+      finite: Pairs with such a margin.
+      examples: The first pairs, of the most frequent entities alone.
     """
 
     count: int = 0
@@ -46,6 +47,7 @@ class EntityRow:
     flips: int = 0
     cost: float = 0.0
     margin: float = 0.0
+    finite: int = 0
     examples: list[Example] = dataclasses.field(default_factory=list)
 
 
@@ -75,14 +77,19 @@ class Inspection:
 
 
 def inspect(
-    store: PairStore, num_extreme: int = 24, per_entity: int = 3, progress: bool = True
+    store: PairStore,
+    num_extreme: int = 24,
+    per_entity: int = 3,
+    max_entities: int = 200,
+    progress: bool = True,
 ) -> Inspection:
-    """Reads a store once.
+    """Reads a store twice: to count, and for the examples of frequent entities.
 
     Args:
       store: With images.
       num_extreme: Pairs to show of every kind.
-      per_entity: Pairs to show of every entity.
+      per_entity: Pairs to show of an entity.
+      max_entities: Entities with examples.
       progress: Whether to show a progress bar.
 
     Raises:
@@ -93,28 +100,29 @@ def inspect(
     best, worst, unsure, flipping = (_Smallest(num_extreme, key) for key in _KEYS)
     entities: dict[str, EntityRow] = collections.defaultdict(EntityRow)
     margins, confident = [], store.confident()
-    total = store.manifest["counts"]["images"]
-    num_flips = done = 0
-    for image in tqdm.tqdm(store.images(), "pairs", total, disable=not progress, mininterval=1.0):
-        for pair in describe_pairs(image.regions, image.pairs):
-            example = Example(pair, image.preview, bool(confident[done]))
-            done += 1
-            margins.append(pair.margin)
-            for kind in (best, worst, unsure):
-                kind.add(example)
-            if any(pair.flips):
-                num_flips += 1
-                flipping.add(example)
-            row = entities[pair.entity]
-            row.count += 1
-            row.confident += example.is_confident
-            row.flips += any(pair.flips)
-            row.cost += pair.cost
-            row.margin += pair.margin if np.isfinite(pair.margin) else 0.0
-            if len(row.examples) < per_entity:
-                row.examples.append(example)
-    every = np.array(margins)
+    num_flips = 0
+    for example in _examples(store, "counting pairs", progress):
+        pair, row = example.pair, entities[example.pair.entity]
+        margins.append(pair.margin)
+        for kind in (best, worst, unsure):
+            kind.add(example)
+        if any(pair.flips):
+            num_flips += 1
+            flipping.add(example)
+        row.count += 1
+        row.confident += example.is_confident
+        row.flips += any(pair.flips)
+        row.cost += pair.cost
+        if np.isfinite(pair.margin):
+            row.finite += 1
+            row.margin += pair.margin
     order = sorted(entities, key=lambda name: (-entities[name].count, name))
+    shown = set(order[:max_entities])
+    for example in _examples(store, "choosing examples", progress):
+        row = entities[example.pair.entity]
+        if example.pair.entity in shown and len(row.examples) < per_entity:
+            row.examples.append(example)
+    every = np.array(margins)
     return Inspection(
         best=best.sorted(),
         worst=worst.sorted(),
@@ -125,6 +133,14 @@ def inspect(
         confident_margins=every[confident],
         num_flips=num_flips,
     )
+
+
+def _examples(store: PairStore, what: str, progress: bool) -> Iterator[Example]:
+    confident = iter(store.confident().tolist())
+    total = store.manifest["counts"]["images"]
+    for image in tqdm.tqdm(store.images(), what, total, disable=not progress, mininterval=1.0):
+        for pair in describe_pairs(image.regions, image.pairs):
+            yield Example(pair, image.preview, next(confident))
 
 
 def _cost(pair: Pair) -> float:

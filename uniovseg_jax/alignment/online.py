@@ -10,17 +10,16 @@ import numpy as np
 
 from uniovseg_jax.alignment.captioned import CaptionedImages
 from uniovseg_jax.alignment.pairs import choose_confident, match_costs, pair_margins
-from uniovseg_jax.alignment.regions import (
-    BoxedImage,
-    PendingRegions,
-    RegionGenerator,
-    Regions,
-    box_image,
-)
+from uniovseg_jax.alignment.reading import read_boxed
+from uniovseg_jax.alignment.regions import BoxedImage, PendingRegions, RegionGenerator, Regions
+from uniovseg_jax.captions.record import CaptionRecord, from_json, to_json
 from uniovseg_jax.data import pipeline
 from uniovseg_jax.data.skipped import SkippedRecords
 
 Batch = dict[str, Any]
+
+
+Started = list[tuple[list[list[str]], PendingRegions]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Matcher:
     """Turns captioned images into examples of stage 2.
 
     Attributes:
-      generator: Finds regions and costs; its batch size is that of every batch.
+      generator: Finds regions and costs.
       with_maps: Whether examples hold images and masks, for adapters of mode `dense`, in place of
         pooled vectors.
     """
@@ -36,23 +35,31 @@ class Matcher:
     generator: RegionGenerator
     with_maps: bool
 
-    def start(
-        self, images: Sequence[BoxedImage], texts: Sequence[Sequence[str]]
-    ) -> tuple[Sequence[Sequence[str]], PendingRegions]:
-        """Gives work to the device, for `finish`."""
-        return texts, self.generator.start(images, texts)
+    def start(self, rows: Sequence[tuple[CaptionRecord, BoxedImage]]) -> Started:
+        """Gives work to the device, in parts of the generator's batch size, for `finish`."""
+        started = []
+        for first in range(0, len(rows), self.generator.config.batch_size):
+            part = rows[first : first + self.generator.config.batch_size]
+            captions = [self.generator.usable(caption) for caption, _ in part]
+            texts = [[entity.text for entity in caption.entities] for caption in captions]
+            pending = self.generator.start([boxed for _, boxed in part], texts)
+            started.append((texts, pending))
+        return started
 
-    def finish(self, texts: Sequence[Sequence[str]], pending: PendingRegions) -> Batch:
+    def finish(self, started: Started) -> Batch:
         """Matches on the host.
 
         Returns:
           Per image and entity slot: `text` (the target), `entity` (equal for equal names), `valid`,
           and `pooled` or `masks`; with maps also `image`.
         """
-        found, config = pending.wait(), self.generator.config
+        config = self.generator.config
+        texts = [names for part, _ in started for names in part]
+        found = [regions for _, pending in started for regions in pending.wait()]
         pairs = [match_costs(r.costs, config.topk, config.min_cosine) for r in found]
         margins = [pair_margins(r.costs, p) for r, p in zip(found, pairs, strict=True)]
         if sum(map(len, pairs)):
+            # Of these images; the store has the margins of all.
             kept = choose_confident(np.concatenate(margins), config.confident_share)
             ends = np.cumsum([len(p) for p in pairs])[:-1]
             pairs = [p[k] for p, k in zip(pairs, np.split(kept, ends), strict=True)]
@@ -115,23 +122,16 @@ class OnlineBatches:
           num_threads: That read images ahead of time; 0 for one per core.
           max_skipped: Largest share of images that cannot be read.
         """
-        self._images, self._matcher = images, matcher
+        self._matcher = matcher
         side, skipped = matcher.generator.side, SkippedRecords(max_skipped)
 
         def read(position: int, index: int) -> dict[str, np.ndarray]:
             del position
-            try:
-                pixels, failed = images.image(index), False
-                skipped.count()
-            except (ValueError, OSError) as error:
-                skipped.count(images.caption(index).id, ValueError(str(error)))
-                pixels, failed = np.full((side, side, 3), pipeline.PADDING, np.uint8), True
-            boxed = box_image(pixels, side)
-            sizes = np.array([boxed.content_wh, boxed.image_wh])
+            caption, boxed = read_boxed(images, index, side, skipped)
             return {
                 "pixels": boxed.pixels,
-                "sizes": sizes,
-                "index": np.array(-1 if failed else index),
+                "sizes": np.array([boxed.content_wh, boxed.image_wh]),
+                "caption": np.array(to_json(caption), object),
             }
 
         self._read = pipeline.make_batches(
@@ -139,15 +139,15 @@ class OnlineBatches:
         )
 
     def __iter__(self) -> "_OnlineIterator":
-        return _OnlineIterator(self._images, self._matcher, iter(self._read))
+        return _OnlineIterator(self._matcher, iter(self._read))
 
 
 class _OnlineIterator:
     """Its state is that of the images, before the batch that is matched ahead was read."""
 
-    def __init__(self, images: CaptionedImages, matcher: Matcher, read: Any):
-        self._images, self._matcher, self._read = images, matcher, read
-        self._ahead: collections.deque[tuple[Any, Any]] = collections.deque()
+    def __init__(self, matcher: Matcher, read: Any):
+        self._matcher, self._read = matcher, read
+        self._ahead: collections.deque[tuple[Any, Started]] = collections.deque()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -156,7 +156,7 @@ class _OnlineIterator:
         while len(self._ahead) < 2:
             self._ahead.append((self._read.get_state(), self._start()))
         _, started = self._ahead.popleft()
-        return self._matcher.finish(*started)
+        return self._matcher.finish(started)
 
     def get_state(self) -> Any:
         """Returns where to go on with the batch that comes next."""
@@ -167,12 +167,12 @@ class _OnlineIterator:
         self._ahead.clear()
         self._read.set_state(state)
 
-    def _start(self) -> tuple[Sequence[Sequence[str]], PendingRegions]:
+    def _start(self) -> Started:
         batch = next(self._read)
-        generator, texts = self._matcher.generator, []
-        for index in batch["index"].tolist():
-            entities = generator.usable(self._images.caption(index)).entities if index >= 0 else ()
-            texts.append([entity.text for entity in entities])
-        rows = zip(batch["pixels"], batch["sizes"].tolist(), strict=True)
-        boxed = [BoxedImage(pixels, *map(tuple, sizes)) for pixels, sizes in rows]
-        return self._matcher.start(boxed, texts)
+        rows = []
+        for text, pixels, sizes in zip(
+            batch["caption"], batch["pixels"], batch["sizes"].tolist(), strict=True
+        ):
+            content_wh, image_wh = map(tuple, sizes)
+            rows.append((from_json(str(text)), BoxedImage(pixels, content_wh, image_wh)))
+        return self._matcher.start(rows)

@@ -36,7 +36,11 @@ function search() {
   found.textContent = count + " pictures";
 }
 field.addEventListener("input", search);
-field.value = decodeURIComponent(location.hash.slice(1));
+try {
+  field.value = decodeURIComponent(location.hash.slice(1));
+} catch {
+  field.value = location.hash.slice(1);
+}
 search();
 """
 
@@ -45,7 +49,6 @@ def write_pair_report(
     store: PairStore,
     inspection: Inspection,
     path: str | os.PathLike[str],
-    max_entities: int = 200,
 ) -> pathlib.Path:
     """Writes the report.
 
@@ -53,24 +56,23 @@ def write_pair_report(
       store: That was inspected.
       inspection: What to show.
       path: Of the file.
-      max_entities: Entities with a row and pictures of their own, the most frequent ones.
 
     Returns:
       The path.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = html.page("Pairs of masks and entities", _body(store, inspection, max_entities), _SCRIPT)
+    page = html.page("Pairs of masks and entities", _body(store, inspection), _SCRIPT)
     write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
 
 
-def _body(store: PairStore, inspection: Inspection, max_entities: int) -> list[str]:
+def _body(store: PairStore, inspection: Inspection) -> list[str]:
     counts, settings = store.manifest["counts"], store.settings
     scales = settings["align_scales"]
     confident = len(inspection.confident_margins)
     entities = list(inspection.entities.items())
-    shown = entities[:max_entities]
+    shown = [(name, row) for name, row in entities if row.examples]
     body = [
         "<h1>Pairs of masks and entities</h1>",
         html.paragraph(
@@ -156,7 +158,7 @@ def _entity_table(rows: Sequence[tuple[str, EntityRow]]) -> str:
             row.count,
             row.confident,
             f"{row.cost / row.count:.3f}",
-            f"{row.margin / row.count:.3f}",
+            f"{row.margin / row.finite:.3f}" if row.finite else "",
             f"{100 * row.flips / row.count:.0f} %",
         )
         cells = "".join(f"<td>{html.text(cell)}</td>" for cell in cells)

@@ -16,20 +16,20 @@ class ImageRegions:
 
     Attributes:
       caption: The image's name, its caption before and after, who made what, and the entities.
-      masks: COCO run lengths per region, at the size of the image.
       scores: Predicted quality per region, 0..1.
       costs: Cost of every region and entity at every scale; the matching takes the mean over
         scales. Cosine costs lie in 0..2, probability costs in 0..1.
-      pooled: Per source of the adapter (and `clip`) one pooled feature vector for some regions.
-      vector_rows: The regions that `pooled` holds, ascending.
+      kept: The regions that the fields below hold, ascending.
+      masks: COCO run lengths of these, at the size of the image.
+      pooled: Per source of the adapter (and `clip`) one pooled feature vector for each of these.
     """
 
     caption: CaptionRecord
-    masks: tuple[dict[str, Any], ...]
     scores: Float[np.ndarray, " n"]
     costs: Float[np.ndarray, "s n e"]
+    kept: Int[np.ndarray, " k"]
+    masks: tuple[dict[str, Any], ...]
     pooled: dict[str, Float[np.ndarray, "k _"]]
-    vector_rows: Int[np.ndarray, " k"]
 
     @property
     def image_id(self) -> str:
@@ -41,25 +41,31 @@ class ImageRegions:
         """What the caption mentions."""
         return tuple(entity.text for entity in self.caption.entities)
 
+    def mask(self, region: int) -> dict[str, Any]:
+        """Returns a region's mask.
+
+        Raises:
+          ValueError: If it was not kept.
+        """
+        return self.masks[self._row(region)]
+
     def vectors(self, region: int) -> dict[str, Float[np.ndarray, " _"]]:
         """Returns copies of a region's pooled vectors, which do not keep the image alive.
 
         Raises:
           ValueError: If they were not kept.
         """
-        row = np.searchsorted(self.vector_rows, region)
-        if row == len(self.vector_rows) or self.vector_rows[row] != region:
-            raise ValueError(
-                f"The vectors of region {region} of image {self.image_id} were not kept; "
-                "expected a store of all vectors."
-            )
+        row = self._row(region)
         return {key: values[row].copy() for key, values in self.pooled.items()}
 
-    def with_vectors_of(self, regions: Int[np.ndarray, " r"]) -> "ImageRegions":
-        """Returns the same without the vectors of all other regions."""
-        rows = np.flatnonzero(np.isin(self.vector_rows, regions))
-        pooled = {key: values[rows] for key, values in self.pooled.items()}
-        return dataclasses.replace(self, pooled=pooled, vector_rows=self.vector_rows[rows])
+    def _row(self, region: int) -> int:
+        row = int(np.searchsorted(self.kept, region))
+        if row == len(self.kept) or self.kept[row] != region:
+            raise ValueError(
+                f"Region {region} of image {self.image_id} was not kept; expected a store that "
+                "keeps all regions."
+            )
+        return row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +174,7 @@ def describe_pairs(image: ImageRegions, pairs: Int[np.ndarray, "p 2"]) -> list[P
                 caption=image.caption,
                 entity=image.entities[entity],
                 region=region,
-                mask=image.masks[region],
+                mask=image.mask(region),
                 cost=float(mean[region, entity]),
                 cost_per_scale=tuple(float(c) for c in image.costs[:, region, entity]),
                 other_entity=None if other_entity is None else image.entities[other_entity],

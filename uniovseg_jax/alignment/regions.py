@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from uniovseg_jax.captions.record import CaptionRecord
 from uniovseg_jax.inference.full_size import FullSizeLogits
@@ -149,12 +149,12 @@ class Regions:
     pooled: dict[str, Float[np.ndarray, "n _"]]
     boxed: BoxedImage
 
-    def masks(self) -> tuple[dict[str, Any], ...]:
-        """Returns the COCO run lengths of the regions, at the size of the image before."""
+    def masks(self, regions: Int[np.ndarray, " k"]) -> tuple[dict[str, Any], ...]:
+        """Returns the COCO run lengths of some regions, at the size of the image before."""
         side, (width, height) = self.boxed.pixels.shape[0], self.boxed.content_wh
         image_hw = self.boxed.image_wh[1], self.boxed.image_wh[0]
         full = FullSizeLogits(self.mask_logits, (side, side), (height, width), image_hw)
-        return tuple(rle_encode(full.mask(k) >= 0) for k in range(len(self.mask_logits)))
+        return tuple(rle_encode(full.mask(k) >= 0) for k in regions.tolist())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +259,8 @@ class RegionGenerator:
         self, entities: Sequence[Sequence[str]]
     ) -> tuple[Float[np.ndarray, "b e d"], Bool[np.ndarray, "b e"]]:
         """Embeds the entities of every image, padded with zeros."""
+        if names := list(dict.fromkeys(text for texts in entities for text in texts)):
+            self.encoder.embed(names)  # All at once; it remembers them.
         shape = (self.config.batch_size, self.config.max_entities, self.width)
         padded, valid = np.zeros(shape, np.float32), np.zeros(shape[:2], bool)
         for i, texts in enumerate(entities):

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from uniovseg_jax.alignment.pairs import ImageRegions, Pair, describe_pairs
 from uniovseg_jax.captions.record import from_json
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, SHARDS, TARGETS = "manifest.json", "shards", "targets"
 IMAGES_PER_SHARD = 256
 
@@ -150,16 +150,16 @@ def read_shard(path: pathlib.Path) -> Iterator[StoredImage]:
     region = pair = cost = row = 0
     for i, caption in enumerate(captions):
         e = len(caption.entities)
-        n, p, k = (int(shard[f"{name}_counts"][i]) for name in ("region", "pair", "vector"))
-        sizes = shard["mask_sizes"][region : region + n].tolist()
-        masks = zip(sizes, counts[region : region + n], strict=True)
+        n, p, k = (int(shard[f"{name}_counts"][i]) for name in ("region", "pair", "kept"))
+        sizes = shard["mask_sizes"][row : row + k].tolist()
+        masks = zip(sizes, counts[row : row + k], strict=True)
         regions = ImageRegions(
             caption=caption,
-            masks=tuple({"size": size, "counts": text} for size, text in masks),
             scores=shard["scores"][region : region + n],
             costs=shard["costs"][cost : cost + scales * n * e].reshape(scales, n, e),
+            kept=shard["kept"][row : row + k],
+            masks=tuple({"size": size, "counts": text} for size, text in masks),
             pooled={key: values[row : row + k] for key, values in pooled.items()},
-            vector_rows=shard["vector_rows"][row : row + k],
         )
         yield StoredImage(regions, shard["pairs"][pair : pair + p], previews[i].tobytes())
         region, pair, cost, row = region + n, pair + p, cost + scales * n * e, row + k

@@ -60,7 +60,10 @@ class StoreWriter:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
                 text = json.dumps(self._settings)
                 write_whole(kept, lambda path: path.write_text(text))
-            (self._partial / store_lib.SHARDS).mkdir(exist_ok=True)
+            shards = self._partial / store_lib.SHARDS
+            shards.mkdir(exist_ok=True)
+            for path in shards.glob(".*"):  # Of a run that was killed while it wrote.
+                path.unlink()
             yield
 
     def has_shard(self, number: int) -> bool:
@@ -83,10 +86,10 @@ class StoreWriter:
             "costs": np.concatenate([image.costs.ravel() for image in regions]),
             "num_scales": np.int32(regions[0].costs.shape[0]),
             "pairs": np.concatenate([image.pairs for image in images]),
-            "vector_rows": np.concatenate([image.vector_rows for image in regions]),
-            "region_counts": np.array([len(image.masks) for image in regions], np.int32),
+            "kept": np.concatenate([image.kept for image in regions]),
+            "region_counts": np.array([len(image.scores) for image in regions], np.int32),
             "pair_counts": np.array([len(image.pairs) for image in images], np.int32),
-            "vector_counts": np.array([len(image.vector_rows) for image in regions], np.int32),
+            "kept_counts": np.array([len(image.kept) for image in regions], np.int32),
         }
         for key in regions[0].pooled:
             arrays[f"pooled/{key}"] = np.concatenate([image.pooled[key] for image in regions])
@@ -131,10 +134,15 @@ class StoreWriter:
             "shards": shards,
         }
         (self._partial / store_lib.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        (self._partial / _SETTINGS).unlink()
-        (self._partial / LOCK_FILE).unlink(missing_ok=True)
-        shutil.rmtree(self._target, ignore_errors=True)
+        # Settings and lock go along: ended here, the next run finds all that this one made.
+        earlier = self._target.with_name(f".{self._target.name}.earlier")
+        shutil.rmtree(earlier, ignore_errors=True)
+        if self._target.exists():
+            os.replace(self._target, earlier)
         os.replace(self._partial, self._target)
+        for name in (_SETTINGS, LOCK_FILE):
+            (self._target / name).unlink(missing_ok=True)
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def write_targets(

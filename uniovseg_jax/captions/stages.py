@@ -3,11 +3,9 @@
 What was skipped, or failed in an earlier stage, passes through in its place.
 """
 
-import collections
-import concurrent.futures
 import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
 from uniovseg_jax.captions.chat.question import Failure
 from uniovseg_jax.captions.images import ImageFolder, check_image
@@ -16,15 +14,11 @@ from uniovseg_jax.captions.phrases import make_entities
 from uniovseg_jax.captions.record import CaptionRecord, Tool
 from uniovseg_jax.captions.refine import Identity, Refiner
 from uniovseg_jax.data.mask_sources.source import Skipped
+from uniovseg_jax.data.threads import map_in_threads
 
 Item = CaptionRecord | Skipped
-# Batches that each thread has in work or done.
-_AHEAD = 4
 # Reading waits for the disk and decodes outside Python's lock.
 _IMAGE_THREADS = 4
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 def check_images(items: Iterable[Item], folder: ImageFolder) -> Iterator[Item]:
@@ -72,33 +66,6 @@ def parse(items: Iterable[Item], parser: Parser, max_entities: int) -> Generator
         )
 
     return _apply_in_batches(items, parser, lambda record: record.caption or "", apply)
-
-
-def map_in_threads(
-    function: Callable[[_In], _Out], items: Iterable[_In], num_threads: int
-) -> Iterator[_Out]:
-    """Yields `function(item)` in the order of the items; threads run a little ahead.
-
-    Args:
-      function: Called in threads; what it raises ends the iteration.
-      items: Asked for as they are needed, in the calling thread.
-      num_threads: Below 2 the calling thread does it all.
-    """
-    if num_threads < 2:
-        yield from map(function, items)
-        return
-    pool = concurrent.futures.ThreadPoolExecutor(num_threads)
-    ahead: collections.deque[concurrent.futures.Future[_Out]] = collections.deque()
-    try:
-        for item in items:
-            ahead.append(pool.submit(function, item))
-            if len(ahead) >= num_threads * _AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        # Not waited for: what a thread waits for is ended by those who opened it.
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _apply_in_batches(

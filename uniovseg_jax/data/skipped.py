@@ -13,13 +13,14 @@ class SkippedRecords:
     Threads may share it.
     """
 
-    def __init__(self, most: float):
+    def __init__(self, most: float, seen: int = 0):
         """Prepares to count.
 
         Args:
           most: Largest share of all records; one in the first few is never too many.
+          seen: Records that were seen before, by a run that was ended.
         """
-        self._most, self._seen, self._skipped = most, 0, 0
+        self._most, self._seen, self._skipped = most, seen, 0
         self._lock = threading.Lock()
 
     def count(self, name: str = "", error: ValueError | None = None) -> None:

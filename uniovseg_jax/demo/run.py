@@ -218,7 +218,7 @@ def _match(
         ),
         options.work / "pairs",
         source={"world": options.seed, "caption": config.data.caption},
-        options=BuildOptions(vectors=config.data.vectors),
+        options=BuildOptions(keep=config.data.keep),
     )
 
 

@@ -30,7 +30,7 @@ class OracleImage:
       image: Regions and entities.
       pairs: (region, entity) rows.
       segments: True segments with `level` (object, part or region), `name` and `noun`.
-      iou: Overlap of every region with every segment.
+      iou: Overlap of every region with every segment; 0 for regions that were not kept.
     """
 
     image: ImageRegions
@@ -43,11 +43,11 @@ class OracleImage:
         cls, image: ImageRegions, pairs: np.ndarray, segments: list[Mapping[str, Any]]
     ) -> "OracleImage":
         """Measures the overlaps."""
-        iou = np.zeros((len(image.masks), len(segments)))
-        if iou.size:
+        iou = np.zeros((len(image.scores), len(segments)))
+        if image.masks and segments:
             regions = np.stack([rle_decode(mask) for mask in image.masks])
             truths = np.stack([rle_decode(segment) for segment in segments])
-            iou = mask_iou_matrix(regions, truths)
+            iou[image.kept] = mask_iou_matrix(regions, truths)
         return cls(image, pairs, segments, iou)
 
 

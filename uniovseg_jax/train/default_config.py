@@ -74,7 +74,7 @@ def stage2_data(**fields: object) -> ml_collections.ConfigDict:
             "pairs": "",  # A kept store of pairs; empty: they are made first.
             "online": False,  # Match as images come and keep nothing; needed for dense adapters.
             "score_threshold": 0.61904,  # Least quality of a mask.
-            "vectors": "pairs",  # Kept for the regions of pairs, or for all.
+            "keep": "pairs",  # Masks and vectors of the regions in pairs, or of all.
             "cost": "cosine",  # Or prob.
             "topk": 1.0,  # Share of an image's pairs that is kept, the cheapest.
             "min_cosine": config_dict.placeholder(float),  # Of a pair; none.

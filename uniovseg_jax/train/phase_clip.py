@@ -99,9 +99,9 @@ class _SquarePictures:
         return len(self._images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self._images.caption(int(index))
-        pixels, _ = letterbox(self._images.image(int(index)), self._side)
-        return {"id": record.id, "image": pixels, "caption": record.caption or ""}
+        caption, decode = self._images[int(index)]
+        pixels, _ = letterbox(decode(), self._side)
+        return {"id": caption.id, "image": pixels, "caption": caption.caption or ""}
 
 
 def _sample_captions(source: Any) -> list[str]:

@@ -12,7 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from uniovseg_jax.alignment import build, captioned, online, regions, store
+from uniovseg_jax.alignment.reading import read_boxed
 from uniovseg_jax.captions.caption_records import open_caption_records
+from uniovseg_jax.data.skipped import SkippedRecords
 from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.proposals import ProposalConfig
 from uniovseg_jax.text_encoder import TextEncoder
@@ -35,9 +37,9 @@ def make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: 
     pretrained = load_frozen(config)
     model = pretrained.model
     if config.data.online:
-        batches, val_batch = _match_online(pretrained, config, workdir)
+        batches, val_batches = _match_online(pretrained, config, workdir)
     else:
-        batches, val_batch = _read_store(pretrained, config, workdir)
+        batches, val_batches = _read_store(pretrained, config, workdir)
     objective = objectives.make_stage2_loss(model, config.loss.name)
     return Phase(
         model_config=model.config,
@@ -46,7 +48,7 @@ def make_stage2(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: 
         variables=pretrained.variables,
         batches=batches,
         objective=objective,
-        evaluate=evaluations.mean_metrics(objective, [val_batch], "val_", mesh, whole=True),
+        evaluate=evaluations.mean_metrics(objective, val_batches, "val_", mesh, whole=True),
     )
 
 
@@ -84,11 +86,12 @@ def alignment_config(data: ml_collections.ConfigDict) -> regions.AlignmentConfig
 
 def _read_store(
     pretrained: Pretrained, config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Any, list[dict[str, Any]]]:
     """Returns batches of kept pairs and those of the evaluation."""
     data = config.data
     if data.pairs:
         pairs = store.PairStore(data.pairs)
+        build.check_model(pairs, pretrained)
     else:
         images, source = open_images(config, workdir)
         pairs = build.build_pairs(
@@ -98,10 +101,11 @@ def _read_store(
             workdir / "pairs",
             source,
             build.BuildOptions(
-                vectors=data.vectors,
+                keep=data.keep,
                 max_skipped=data.max_skipped,
                 share=(jax.process_index(), jax.process_count()),
                 wait=sharding.wait_for_all,
+                num_threads=config.loader_threads,
             ),
         )
     targets = pairs.targets()
@@ -110,43 +114,41 @@ def _read_store(
     batches = make_batches(
         rows[num_val:], lambda _, row: targets.examples(row), config, config.seed
     )
-    return batches, targets.examples(np.sort(rows[:num_val]))
+    return batches, [targets.examples(np.sort(rows[:num_val]))]
 
 
 def _match_online(
     pretrained: Pretrained, config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> tuple[Any, dict[str, Any]]:
-    """Returns batches that are matched as they come, and that of the evaluation."""
+) -> tuple[Any, list[dict[str, Any]]]:
+    """Returns batches that are matched as they come, and those of the evaluation."""
     # A copy: the training step gives the memory of its own state away.
     variables = jax.tree.map(lambda x: jnp.array(x, copy=True), pretrained.variables)
     pretrained = dataclasses.replace(pretrained, variables=variables)
     images, _ = open_images(config, workdir)
-    share = (jax.process_index(), jax.process_count())
-    settings = alignment_config(config.data)
+    data, side = config.data, pretrained.config.image_size
+    settings = alignment_config(data)
     encoder = TextEncoder(pretrained, settings.templates)
-    with_maps = config.model.adapter.mode == "dense"
-
-    def matcher(batch_size: int) -> online.Matcher:
-        own = dataclasses.replace(settings, batch_size=batch_size)
-        return online.Matcher(regions.RegionGenerator(pretrained, own, encoder), with_maps)
-
+    matcher = online.Matcher(
+        regions.RegionGenerator(pretrained, settings, encoder), config.model.adapter.mode == "dense"
+    )
     order = np.random.default_rng(config.seed).permutation(len(images))
     num_val = max(1, min(config.evals.num_examples, len(images) // 10))
-    val_images = captioned.Selection(images, np.sort(order[:num_val]))
-    val = online.OnlineBatches(
-        val_images, matcher(num_val), num_val, 0, max_skipped=config.data.max_skipped
-    )
-    own_size = config.batch_size // share[1]
+    skipped = SkippedRecords(data.max_skipped)
+    val_batches = []
+    for first in range(0, num_val, settings.batch_size):
+        some = np.sort(order[:num_val])[first : first + settings.batch_size]
+        rows = [read_boxed(images, index, side, skipped) for index in some.tolist()]
+        val_batches.append(matcher.finish(matcher.start(rows)))
     batches = online.OnlineBatches(
         captioned.Selection(images, np.sort(order[num_val:])),
-        matcher(own_size),
+        matcher,
         config.batch_size,
         config.seed,
-        share,
+        (jax.process_index(), jax.process_count()),
         config.loader_threads,
-        config.data.max_skipped,
+        data.max_skipped,
     )
-    return batches, next(iter(val))
+    return batches, val_batches
 
 
 def open_images(

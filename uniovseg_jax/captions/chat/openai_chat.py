@@ -182,10 +182,16 @@ class OpenAiChat:
             ) from None
         text = self._without_key(reply.decode("utf-8", "replace"))
         if status == 200:
-            answer, used = _read_reply(text)
+            try:
+                answer, used = _read_reply(text)
+            except _AttemptFailed as failed:
+                raise _AttemptFailed(self._without_key(failed.reason), failed.wait) from None
             self._tokens.correct(used - tokens - self._options.max_tokens if used else 0)
-            return answer
-        detail = f"The server answered with status {status}: {_excerpt(text)}."
+            # Once more: JSON may spell the key in another way.
+            if isinstance(answer, Failure):
+                return Failure(self._without_key(answer.reason))
+            return self._without_key(answer)
+        detail = self._without_key(f"The server answered with status {status}: {_excerpt(text)}.")
         if status in _RETRIED or status >= 500:
             raise _AttemptFailed(detail, parse_retry_after(headers.get("retry-after")))
         if status in _FATAL:
