@@ -18,7 +18,7 @@ import time
 
 from uniovseg_jax.captions.parse import parse_rules
 
-KEY = "sk-canary-7f3a9b"
+KEY = "sk-canary/7f3a+9b"
 # Gone wrong on the way: the same question has another chance.
 TRANSPORT = ("429", "429 date", "500", "503", "reset", "drip", "html", "broken", "no reply", "huge")
 # A proper reply with a useless answer: it is asked for once more, with the reason.
@@ -107,7 +107,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if fault == "429 date":
                 waits[fault] = email.utils.formatdate(time.time(), usegmt=True)
             error = {"error": {"message": f"No. You sent {key}; response_format is odd."}}
-            self._send(int(fault[:3]), json.dumps(error), waits.get(fault))
+            self._send(int(fault[:3]), _escaped(error), waits.get(fault))
         elif fault == "reset":
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -143,7 +143,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 "choices": [{"message": {"role": "assistant", "content": content}}],
                 "usage": {"total_tokens": 50},
             }
-            self._send(200, json.dumps(reply))
+            self._send(200, _escaped(reply))
 
     def _send(self, status, text, retry_after=None):
         content = text.encode()
@@ -153,6 +153,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Retry-After", retry_after)
         self.end_headers()
         self.wfile.write(content)
+
+
+def _escaped(document):
+    """Returns JSON that spells some characters of the key in another way."""
+    return json.dumps(document).replace("/", "\\/").replace("+", "\\u002b")
 
 
 def answer(question):
