@@ -14,11 +14,12 @@ _PAPER = {
     "raw_rules": {},
     "refined_rules": {"caption": "refined"},
     "refined_oracle": {"caption": "refined", "parser": "oracle"},
-    "multi_scale": {"caption": "refined", "parser": "oracle", "scales": (224, 256)},
+    "multi_scale": {"caption": "refined", "parser": "oracle", "scales": (256, 384)},
 }
-# Outside of the paper's five.
+# The second scale was chosen on val, by the names of true masks: 384 beside 256 adds 4 points, 224
+# takes one. Outside of the paper's five:
 _OTHERS = {
-    "rules_multi_scale": {"caption": "refined", "scales": (224, 256)},
+    "rules_multi_scale": {"caption": "refined", "scales": (256, 384)},
     "contrastive": {**_PAPER["multi_scale"], "loss": "contrastive"},
     "rematched": {**_PAPER["multi_scale"], "rematch": True},
 }
@@ -42,12 +43,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         raise ValueError(f"Unknown option {arg!r}; expected tiny or none.")
     config = ml_collections.ConfigDict()
     config.tiny = arg == "tiny"
-    config.scales = (224, 256)  # All of them are computed once.
+    config.scales = (256, 384)  # All of them are computed once.
     config.rows = ml_collections.ConfigDict(
         {name: {**_ROW, **row} for name, row in {**_PAPER, **_OTHERS}.items()}
     )
     config.ceiling_of = "multi_scale"  # Its images and steps, with true names; per loss.
     # Input sizes of table 4b.
-    config.size_sets = ((192,), (224,), (256,), (192, 224), (224, 256), (192, 224, 256))
+    config.size_sets = (
+        (192,), (224,), (256,), (320,), (384,),
+        (224, 256), (256, 320), (256, 384), (256, 320, 384),
+    )  # fmt: skip
     config.split = "test"
     return config
