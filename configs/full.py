@@ -9,11 +9,14 @@ Run:  python scripts/prepare_data.py --source=sa1b --input=<folder of tars> --sh
       python scripts/train.py --config=configs/full.py:stage1 --workdir=runs/stage1 \
           --config.init=models/clip --config.data.train=data/sa1b30
       on several hosts the same on each, with --distributed=auto
+      python scripts/train.py --config=configs/full.py:stage2 --workdir=runs/stage2 \
+          --config.init=runs/stage1/model --config.data.train=data/captions
 Fits: python scripts/compile_check.py --config=configs/full.py:stage1 --topology=v5e:2x4
 
 Behind the stage, separated by commas: `seed=<n>`, `preset=<name>`: `released` (1024 px, the
 default) or `paper` (896 px, six decoder layers, no quality head). Both train for the paper's 60,000
-steps of 56 images, which see 30 % of SA-1B once; the released configuration has 110,000.
+steps of 56 images, which see 30 % of SA-1B once; the released configuration has 110,000. In stage 2
+a batch of kept pairs is 56 regions; with `data.online` it is 56 images and all of their pairs.
 
 Hours and memory: not measured yet, nobody has trained this. By arithmetic (2.8 TFLOP per image of
 stage 1) a quarter of the peak of eight H100 makes it 1.6 hours, of one H200 13, which

@@ -129,23 +129,45 @@ def test_a_dense_adapter_needs_maps(make_config, stage1_dir, tmp_path):
         make_phase(config, tmp_path, sharding.make_mesh(1))
 
 
-def test_stage2_learns_from_prepared_captions(stage1_dir, load_config, tmp_path):
-    rng = np.random.default_rng(0)
-    (tmp_path / "images").mkdir()
+@pytest.fixture(scope="module")
+def captions_dir(load_config, tmp_path_factory):
+    """Four captioned pictures, prepared as the script does."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("captions")
+    (folder / "images").mkdir()
     lines = []
     for i, caption in enumerate(["A red ball.", "Two red balls, a red ball", "", "What is this?"]):
         pixels = rng.integers(0, 256, (40, 56, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
         lines.append(json.dumps({"image": f"{i}.png", "caption": caption}))
-    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
-    captions = load_config("captions")("jsonl,output=array_record")
-    captions.source.update(path=str(tmp_path / "captions.jsonl"), images=str(tmp_path / "images"))
-    with Tools(captions, None) as tools:
-        prepare_captions(tools.plan, tmp_path / "captions")
+    (folder / "captions.jsonl").write_text("\n".join(lines))
+    config = load_config("captions")("jsonl,output=array_record")
+    config.source.update(path=str(folder / "captions.jsonl"), images=str(folder / "images"))
+    with Tools(config, None) as tools:
+        prepare_captions(tools.plan, folder / "prepared")
+    return folder / "prepared"
 
+
+def test_clip_learns_from_prepared_captions(captions_dir, load_config, tmp_path):
+    config = load_config("camvid")("clip,preset=test")
+    config.update(batch_size=4, total_steps=2, num_devices=1)
+    config.optimizer.warmup_steps = 0
+    config.data.update(train=str(captions_dir), val=str(captions_dir), side=64)
+    config.evals.update(every=2, num_examples=4, group_size=4)
+    phase = make_phase(config, tmp_path, sharding.make_mesh(1))
+    batch = next(iter(phase.batches))
+    assert batch["image"].shape == (4, 64, 64, 3)
+    final = loop.train(config, tmp_path / "run")
+    assert 0 <= final["metrics"]["retrieval"] <= 100
+
+    config.data.val = ""
+    with pytest.raises(ValueError, match="data.val is empty; expected a folder made by"):
+        make_phase(config, tmp_path / "other", sharding.make_mesh(1))
+
+
+def test_stage2_learns_from_prepared_captions(captions_dir, stage1_dir, load_config, tmp_path):
     config = load_config("full")("stage2,preset=test")
     config.update(init=str(stage1_dir), batch_size=2, total_steps=2, num_devices=1)
-    config.data.update(train=str(tmp_path / "captions"), score_threshold=0.0)
+    config.data.update(train=str(captions_dir), score_threshold=0.0)
     config.evals.update(every=2, num_examples=1)
     final = loop.train(config, tmp_path / "run")
     assert np.isfinite(final["metrics"]["val_cosine"])
