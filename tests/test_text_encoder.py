@@ -61,6 +61,14 @@ def test_batching_does_not_change_a_vector(encoder, pretrained):
     np.testing.assert_allclose(together[::13], alone, atol=1e-6)
 
 
+def test_one_by_one_not_a_bit_depends_on_the_other_names(pretrained):
+    names, templates = [f"thing {i}" for i in range(40)], ("a {}", "the {}")
+    together = TextEncoder(pretrained, templates, one_by_one=True).embed(names)
+    encoder = TextEncoder(pretrained, templates, one_by_one=True)
+    parts = [encoder.embed(names[start : start + 7][::-1])[::-1] for start in range(0, 40, 7)]
+    np.testing.assert_array_equal(together, np.concatenate(parts))
+
+
 def _compilations(action):
     """Counts what XLA compiles, or fetches from its cache, while `action` runs."""
     events = []

@@ -53,6 +53,8 @@ class TextEncoder:
       pretrained: A model with the part `clip`.
       templates: A key of `TEMPLATES`, or prompts with a `{}` for the name.
       cache_dir: Folder in which vectors are kept for later runs; None keeps them for this one.
+      one_by_one: Encode every name by itself, so that its vector is the same to the last bit
+        whatever names come with it; slower.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class TextEncoder:
         pretrained: Pretrained,
         templates: str | Sequence[str] = "vild14",
         cache_dir: str | os.PathLike[str] | None = None,
+        one_by_one: bool = False,
     ):
         if "clip" not in pretrained.parts or pretrained.tokenizer is None:
             raise ValueError("Names need a model with the part clip, which this one lacks.")
@@ -73,6 +76,7 @@ class TextEncoder:
             raise ValueError("Prompt templates: expected at least one, each with {} for the name.")
         model = pretrained.model
         self.templates = tuple(templates)
+        self._names_at_once = 1 if one_by_one else _NAMES_AT_ONCE
         self._tokenizer = pretrained.tokenizer
         self._params = {"params": {"clip": pretrained.variables["params"]["clip"]}}
         self._encode = jax.jit(
@@ -97,8 +101,8 @@ class TextEncoder:
         if not names:
             raise ValueError("There is no name to embed: expected at least one.")
         new = [name for name in dict.fromkeys(names) if name not in self._cache]
-        for first in range(0, len(new), _NAMES_AT_ONCE):
-            found = self._encode_names(new[first : first + _NAMES_AT_ONCE])
+        for first in range(0, len(new), self._names_at_once):
+            found = self._encode_names(new[first : first + self._names_at_once])
             self._cache.update(found)
             if self._disk is not None:
                 self._disk.add(found)

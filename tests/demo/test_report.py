@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from made_regions import make_caption
 
 from uniovseg_jax.alignment.pairs import Pair
 from uniovseg_jax.demo import report as report_lib
@@ -50,7 +51,8 @@ def pictures():
     rle = {"size": [1, 1], "counts": "01"}
     segment = Segment(1, "<red ball>", True, 0.9, 0.8, "grass", 0.05, 60, (0, 0, 8, 8), rle)
     result = Segmentation("panoptic", np.ones((8, 8), np.int32), (segment,))
-    pair = Pair("a", "red ball", 0, rle, 0.5, (0.4, 0.6), "grass", 0.7, None, None, 0.2)
+    caption, flips = make_caption("a", ("red ball", "grass")), (False, True)
+    pair = Pair(caption, "red ball", 0, rle, 0.5, (0.4, 0.6), "grass", 0.7, None, None, 0.2, flips)
     return report_lib.Pictures(
         words="grass, red ball",
         scenes=[report_lib.ScenePicture("Scene 0", picture, picture, picture, result)],

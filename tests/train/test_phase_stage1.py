@@ -110,6 +110,7 @@ def test_wrong_data_are_named(make_records_config, tmp_path, records_dir):
         make_stage1(config, tmp_path, ONE)
 
 
+@pytest.mark.slow
 def test_the_released_rule_matches_on_the_host_and_trains(make_records_config, tmp_path):
     config = make_records_config(loss__match_rule="released", total_steps=2, evals__every=2)
     phase = make_stage1(config, tmp_path / "phase", ONE)

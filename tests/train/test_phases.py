@@ -38,6 +38,7 @@ def test_rare_tokens_count_more_and_frames_not_at_all():
     np.testing.assert_allclose(rarity, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_word_head_trains(make_config, tmp_path):
     config = make_config("clip", total_steps=2)
     phase = make_phase(config, tmp_path / "phase", sharding.make_mesh(1))

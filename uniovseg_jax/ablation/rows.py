@@ -146,4 +146,4 @@ def _open_captions(source: Any, oracle: Oracle, caption: str, parser: str) -> Ca
         name: [entity["text"] for entity in scene["entities"][caption]]
         for name, scene in oracle.items()
     }
-    return CaptionedScenes(source, caption, entities)
+    return CaptionedScenes(source, caption, entities, parser)

@@ -104,7 +104,8 @@ def build_pairs(
         range(start, min(start + IMAGES_PER_SHARD, len(images)))
         for start in range(0, len(images), IMAGES_PER_SHARD)
     ]
-    encoder = TextEncoder(pretrained, config.templates)
+    # Whether a run was ended and goes on must not show in any bit.
+    encoder = TextEncoder(pretrained, config.templates, one_by_one=True)
     writer = StoreWriter(directory, settings)
     with writer.held() if process == 0 else contextlib.nullcontext():
         options.wait("the store is prepared")

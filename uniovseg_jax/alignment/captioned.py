@@ -48,17 +48,21 @@ class CaptionedScenes:
     Args:
       source: Of `tinyscenes.load_source`, part `image_text`.
       quality: Which of its two captions to parse, `raw` or `refined`.
-      entities: Per scene what a parser without mistakes finds in that caption, in place of the
-        `rules`. Only an experiment that says so may use it.
+      entities: By scene, in place of those that the parser `rules` finds.
+      parser: Where they are from.
     """
 
     def __init__(
-        self, source: Any, quality: str, entities: Mapping[str, Sequence[str]] | None = None
+        self,
+        source: Any,
+        quality: str,
+        entities: Mapping[str, Sequence[str]] | None = None,
+        parser: str = "rules",
     ):
         if quality not in ("raw", "refined"):
             raise ValueError(f"data.caption is {quality!r}; expected raw or refined.")
         self._source, self._quality, self._entities = source, quality, entities
-        self._parser = Tool("rules" if entities is None else "oracle")
+        self._parser = Tool(parser)
         self._refiner = Tool("identity" if quality == "raw" else "tinyscenes")
 
     def __len__(self) -> int:

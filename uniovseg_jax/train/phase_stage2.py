@@ -127,7 +127,8 @@ def _match_online(
     images, _ = open_images(config, workdir)
     data, side = config.data, pretrained.config.image_size
     settings = alignment_config(data)
-    encoder = TextEncoder(pretrained, settings.templates)
+    # Where a run goes on must not show in any bit.
+    encoder = TextEncoder(pretrained, settings.templates, one_by_one=True)
     matcher = online.Matcher(
         regions.RegionGenerator(pretrained, settings, encoder), config.model.adapter.mode == "dense"
     )
