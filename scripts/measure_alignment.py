@@ -68,12 +68,12 @@ def keep_pairs(config: Any, folder: pathlib.Path) -> tuple[Any, float]:
     import numpy as np
 
     from uniovseg_jax.alignment.build import build_pairs
-    from uniovseg_jax.alignment.captioned import Selection
     from uniovseg_jax.alignment.pairs import match_costs
+    from uniovseg_jax.data.subset import Subset
     from uniovseg_jax.train import phase_stage2
 
     images, source = phase_stage2.open_images(config, folder)
-    some = Selection(images, np.arange(min(_IMAGES.value, len(images))))
+    some = Subset(images, np.arange(min(_IMAGES.value, len(images))))
     pretrained = phase_stage2.load_frozen(config)
     store = build_pairs(
         pretrained, some, phase_stage2.alignment_config(config.data), folder / "pairs", source

@@ -4,9 +4,24 @@ import dataclasses
 
 import numpy as np
 
+from uniovseg_jax.alignment.captioned import CaptionedImage
 from uniovseg_jax.alignment.pairs import ImageRegions
 from uniovseg_jax.alignment.store import StoredImage
 from uniovseg_jax.captions.record import CaptionRecord, Entity, ImageReference, Tool
+
+
+class CaptionedList:
+    """Captions and pixels that are in memory already."""
+
+    def __init__(self, rows):
+        self._rows = list(rows)
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __getitem__(self, index):
+        caption, pixels = self._rows[index]
+        return CaptionedImage(caption, lambda: pixels)
 
 
 def make_caption(name, entities):

@@ -4,7 +4,7 @@ Inference, alignment and evaluation share this file, so that a name means the sa
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -41,6 +41,10 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 _LARGEST_BUCKET = 256
 # Names whose prompts are in memory at a time; a data set may have a million.
 _NAMES_AT_ONCE = 1024
+
+
+# Names to unit vectors, as `TextEncoder.embed`.
+EmbedTexts = Callable[[Sequence[str]], Float[np.ndarray, "m e"]]
 
 
 class TextEncoder:

@@ -7,12 +7,12 @@ import threading
 import jax
 import numpy as np
 import pytest
-from made_regions import make_caption
+from made_regions import CaptionedList, make_caption
 
 from uniovseg_jax.alignment import build as build_lib
 from uniovseg_jax.alignment import store as store_lib
 from uniovseg_jax.alignment.build import BuildOptions, build_pairs
-from uniovseg_jax.alignment.captioned import CaptionedImage, CaptionedList
+from uniovseg_jax.alignment.captioned import CaptionedImage
 from uniovseg_jax.alignment.regions import AlignmentConfig
 from uniovseg_jax.proposals import ProposalConfig
 

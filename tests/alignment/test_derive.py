@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made_regions import keep_regions, make_caption
+from made_regions import CaptionedList, keep_regions, make_caption
 
 from uniovseg_jax.alignment.build import BuildOptions, build_pairs
-from uniovseg_jax.alignment.captioned import CaptionedList, SeveralCaptions
+from uniovseg_jax.alignment.captioned import SeveralCaptions
 from uniovseg_jax.alignment.derive import derive_pairs, with_caption, with_embeddings, with_scales
 from uniovseg_jax.alignment.regions import AlignmentConfig
 from uniovseg_jax.models.uniovseg import UniOVSeg

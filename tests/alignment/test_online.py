@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from made_regions import make_caption
+from made_regions import CaptionedList, make_caption
 
 from uniovseg_jax.alignment.build import BuildOptions, build_pairs
-from uniovseg_jax.alignment.captioned import CaptionedList, Selection
 from uniovseg_jax.alignment.online import Matcher, OnlineBatches
 from uniovseg_jax.alignment.regions import AlignmentConfig, RegionGenerator
+from uniovseg_jax.data.subset import Subset
 from uniovseg_jax.proposals import ProposalConfig
 from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.train.objectives import make_stage2_loss
@@ -85,7 +85,7 @@ def _columns(batches, name):
 
 def test_images_without_entities_weigh_nothing(pretrained, images, matcher):
     with_others = next(iter(OnlineBatches(images, matcher, 2, seed=0, num_threads=1)))
-    empty = Selection(images, np.array([0, 4]))  # Neither has an entity.
+    empty = Subset(images, np.array([0, 4]))  # Neither has an entity.
     assert [len(empty[i].caption.entities) for i in range(2)] == [0, 0]
     batch = next(iter(OnlineBatches(empty, matcher, 2, seed=0, num_threads=1)))
     assert not batch["valid"].any()

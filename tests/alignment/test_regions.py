@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from made_regions import make_caption
 
 from uniovseg_jax.alignment.regions import (
     AlignmentConfig,
@@ -65,8 +66,11 @@ def test_probability_costs_ignore_padded_entities(pretrained):
 
 
 def test_batches_and_padding_change_nothing(pretrained):
-    images = [box_image(image, 64) for image in _images(5, side=50)]
     texts = [NAMES[: i % 4] for i in range(5)]
+    rows = [
+        (make_caption(str(i), names), box_image(image, 64))
+        for i, (names, image) in enumerate(zip(texts, _images(5, side=50), strict=True))
+    ]
     encoder = TextEncoder(pretrained, "single")
 
     def generate(batch_size):
@@ -74,7 +78,7 @@ def test_batches_and_padding_change_nothing(pretrained):
         generator = RegionGenerator(pretrained, config, encoder)
         found = []
         for i in range(0, 5, batch_size):
-            found += generator.start(images[i : i + batch_size], texts[i : i + batch_size]).wait()
+            found += generator.start(rows[i : i + batch_size]).wait()
         return found
 
     for one, many, names in zip(generate(1), generate(3), texts, strict=True):

@@ -10,7 +10,6 @@ import numpy as np
 from uniovseg_jax.alignment.build import BuildOptions, build_pairs
 from uniovseg_jax.alignment.captioned import CaptionedImages, CaptionedScenes, SeveralCaptions
 from uniovseg_jax.alignment.derive import (
-    EmbedTexts,
     derive_pairs,
     with_caption,
     with_embeddings,
@@ -21,6 +20,7 @@ from uniovseg_jax.alignment.regions import AlignmentConfig
 from uniovseg_jax.alignment.store import PairStore
 from uniovseg_jax.captions.record import CaptionRecord
 from uniovseg_jax.eval.oracle import Oracle, OracleImage, count_correct_pairs, join_oracle
+from uniovseg_jax.text_encoder import EmbedTexts
 from uniovseg_jax.weights.store import Pretrained
 
 EmbedPooled = Callable[[dict[str, np.ndarray]], np.ndarray]

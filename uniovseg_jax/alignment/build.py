@@ -7,13 +7,13 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import tqdm
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from PIL import Image
 
 from uniovseg_jax.alignment.captioned import CaptionedImages
@@ -33,7 +33,7 @@ from uniovseg_jax.data.skipped import SkippedRecords
 from uniovseg_jax.data.threads import map_in_threads
 from uniovseg_jax.models.adapter import source_names
 from uniovseg_jax.models.presets import config_to_dict
-from uniovseg_jax.text_encoder import TextEncoder
+from uniovseg_jax.text_encoder import EmbedTexts, TextEncoder
 from uniovseg_jax.weights.store import Pretrained, params_sha256
 
 _PREVIEW_SIDE = 256
@@ -95,8 +95,8 @@ def build_pairs(
         "config": dataclasses.asdict(config),
         "keep": options.keep,
         "model": describe_model(pretrained),
+        "align_scales": list(pretrained.config.align_scales),
     }
-    settings["align_scales"] = list(pretrained.config.align_scales)
     if (store := open_store(directory, settings)) is not None:
         return store
     process, num_processes = options.share
@@ -187,31 +187,25 @@ def _match_images(
 
     num_threads = options.num_threads or os.cpu_count() or 1
     rows = map_in_threads(read, indices, num_threads)
-    waiting: tuple[list[CaptionRecord], PendingRegions] | None = None
+    waiting: PendingRegions | None = None
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         while batch := list(itertools.islice(rows, generator.config.batch_size)):
-            captions = [generator.usable(caption) for caption, _ in batch]
-            texts = [[entity.text for entity in caption.entities] for caption in captions]
-            pending = generator.start([boxed for _, boxed in batch], texts)
+            pending = generator.start(batch)
             if waiting is not None:
-                yield from _match_batch(*waiting, generator.config, options.keep, pool)
-            waiting = captions, pending
+                yield from _match_batch(waiting, generator.config, options.keep, pool)
+            waiting = pending
         if waiting is not None:
-            yield from _match_batch(*waiting, generator.config, options.keep, pool)
+            yield from _match_batch(waiting, generator.config, options.keep, pool)
 
 
 def _match_batch(
-    captions: Sequence[CaptionRecord],
-    pending: PendingRegions,
-    config: AlignmentConfig,
-    keep: str,
-    pool: concurrent.futures.Executor,
+    pending: PendingRegions, config: AlignmentConfig, keep: str, pool: concurrent.futures.Executor
 ) -> Iterator[StoredImage]:
-    def match(caption: CaptionRecord, regions: Regions) -> StoredImage:
+    def match(regions: Regions) -> StoredImage:
         pairs = match_costs(regions.costs, config.topk, config.min_cosine)
         kept = np.arange(len(regions.scores)) if keep == "all" else np.unique(pairs[:, 0])
         image = ImageRegions(
-            caption=caption,
+            caption=regions.caption,
             scores=regions.scores,
             costs=regions.costs,
             kept=kept,
@@ -220,14 +214,14 @@ def _match_batch(
         )
         return StoredImage(image, pairs, _preview(regions.boxed))
 
-    return pool.map(match, captions, pending.wait())
+    return pool.map(match, pending.wait())
 
 
 def finish_store(
     writer: StoreWriter,
     num_shards: int,
     confident_share: float,
-    embed: Callable[[Sequence[str]], Float[np.ndarray, "m e"]],
+    embed: EmbedTexts,
     max_skipped: float = 1.0,
 ) -> None:
     """Chooses the confident pairs of all shards and writes what they teach.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
 from uniovseg_jax.captions.caption_records import CaptionRecords
 from uniovseg_jax.captions.parse import parse_rules
@@ -108,35 +108,6 @@ class CaptionedFolder:
         record = self._records[index]
         name = f"The image of record {record['id']}"
         return CaptionedImage(record["record"], lambda: decode_image(record["image"], name))
-
-
-class Selection:
-    """Some of the images of a source."""
-
-    def __init__(self, images: CaptionedImages, indices: Int[np.ndarray, " n"]):
-        self._images, self._indices = images, indices.tolist()
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> CaptionedImage:
-        """Returns one of them."""
-        return self._images[self._indices[index]]
-
-
-class CaptionedList:
-    """Captions and pixels that are in memory already."""
-
-    def __init__(self, rows: Sequence[tuple[CaptionRecord, UInt8[np.ndarray, "h w 3"]]]):
-        self._rows = list(rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> CaptionedImage:
-        """Returns one of them."""
-        caption, pixels = self._rows[index]
-        return CaptionedImage(caption, lambda: pixels)
 
 
 class SeveralCaptions:

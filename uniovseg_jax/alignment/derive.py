@@ -13,8 +13,7 @@ from uniovseg_jax.alignment.pairs import ImageRegions, match_costs
 from uniovseg_jax.alignment.store import PairStore, open_store, read_shard, shard_path
 from uniovseg_jax.alignment.store_writer import StoreWriter
 from uniovseg_jax.captions.record import CaptionRecord
-
-EmbedTexts = Callable[[Sequence[str]], Float[np.ndarray, "m e"]]
+from uniovseg_jax.text_encoder import EmbedTexts
 
 
 def derive_pairs(

@@ -19,9 +19,6 @@ from uniovseg_jax.data.skipped import SkippedRecords
 Batch = dict[str, Any]
 
 
-Started = list[tuple[list[list[str]], PendingRegions]]
-
-
 @dataclasses.dataclass(frozen=True)
 class Matcher:
     """Turns captioned images into examples of stage 2.
@@ -35,18 +32,13 @@ class Matcher:
     generator: RegionGenerator
     with_maps: bool
 
-    def start(self, rows: Sequence[tuple[CaptionRecord, BoxedImage]]) -> Started:
+    def start(self, rows: Sequence[tuple[CaptionRecord, BoxedImage]]) -> list[PendingRegions]:
         """Gives work to the device, in parts of the generator's batch size, for `finish`."""
-        started = []
-        for first in range(0, len(rows), self.generator.config.batch_size):
-            part = rows[first : first + self.generator.config.batch_size]
-            captions = [self.generator.usable(caption) for caption, _ in part]
-            texts = [[entity.text for entity in caption.entities] for caption in captions]
-            pending = self.generator.start([boxed for _, boxed in part], texts)
-            started.append((texts, pending))
-        return started
+        size = self.generator.config.batch_size
+        parts = (rows[first : first + size] for first in range(0, len(rows), size))
+        return [self.generator.start(part) for part in parts]
 
-    def finish(self, started: Started) -> Batch:
+    def finish(self, started: Sequence[PendingRegions]) -> Batch:
         """Matches on the host.
 
         Returns:
@@ -54,8 +46,7 @@ class Matcher:
           and `pooled` or `masks`; with maps also `image`.
         """
         config = self.generator.config
-        texts = [names for part, _ in started for names in part]
-        found = [regions for _, pending in started for regions in pending.wait()]
+        found = [regions for pending in started for regions in pending.wait()]
         pairs = [match_costs(r.costs, config.topk, config.min_cosine) for r in found]
         margins = [pair_margins(r.costs, p) for r, p in zip(found, pairs, strict=True)]
         if sum(map(len, pairs)):
@@ -64,11 +55,11 @@ class Matcher:
             ends = np.cumsum([len(p) for p in pairs])[:-1]
             pairs = [p[k] for p, k in zip(pairs, np.split(kept, ends), strict=True)]
         batch = self._empty_batch(found)
-        for i, (regions, names) in enumerate(zip(found, texts, strict=True)):
+        for i, regions in enumerate(found):
             if self.with_maps:
                 batch["image"][i] = regions.boxed.pixels
             for slot, (region, entity) in enumerate(pairs[i].tolist()):
-                name = str(names[entity])
+                name = regions.caption.names[entity]
                 batch["text"][i, slot] = self.generator.encoder.embed([name])[0]
                 batch["entity"][i, slot] = zlib.crc32(name.encode()) & 0x7FFFFFFF
                 batch["valid"][i, slot] = True
@@ -147,7 +138,7 @@ class _OnlineIterator:
 
     def __init__(self, matcher: Matcher, read: Any):
         self._matcher, self._read = matcher, read
-        self._ahead: collections.deque[tuple[Any, Started]] = collections.deque()
+        self._ahead: collections.deque[tuple[Any, list[PendingRegions]]] = collections.deque()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -167,7 +158,7 @@ class _OnlineIterator:
         self._ahead.clear()
         self._read.set_state(state)
 
-    def _start(self) -> Started:
+    def _start(self) -> list[PendingRegions]:
         batch = next(self._read)
         rows = []
         for text, pixels, sizes in zip(

@@ -39,7 +39,7 @@ class ImageRegions:
     @property
     def entities(self) -> tuple[str, ...]:
         """What the caption mentions."""
-        return tuple(entity.text for entity in self.caption.entities)
+        return self.caption.names
 
     def mask(self, region: int) -> dict[str, Any]:
         """Returns a region's mask.

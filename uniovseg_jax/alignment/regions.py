@@ -136,6 +136,7 @@ class Regions:
     """What the frozen model finds in one image.
 
     Attributes:
+      caption: With the entities that costs are for.
       mask_logits: Of the proposals, at a quarter of the network input, best first.
       scores: Their predicted quality, 0..1.
       costs: Cost of every region and entity at every scale.
@@ -143,6 +144,7 @@ class Regions:
       boxed: The image.
     """
 
+    caption: CaptionRecord
     mask_logits: Float[np.ndarray, "n h w"]
     scores: Float[np.ndarray, " n"]
     costs: Float[np.ndarray, "s n e"]
@@ -161,8 +163,8 @@ class Regions:
 class PendingRegions:
     """The regions of some images, whose costs may still be in the making on the device."""
 
+    captions: Sequence[CaptionRecord]
     images: Sequence[BoxedImage]
-    num_entities: Sequence[int]
     proposals: Sequence[Proposals]
     results: CostsAndVectors
     max_masks: int
@@ -171,11 +173,12 @@ class PendingRegions:
         """Waits for the costs and cuts the padding off."""
         costs, pooled = jax.device_get(self.results)
         found = []
-        for i, (boxed, e) in enumerate(zip(self.images, self.num_entities, strict=True)):
+        for i, (caption, boxed) in enumerate(zip(self.captions, self.images, strict=True)):
             logits = self.proposals[i].mask_logits[: self.max_masks]
-            n = len(logits)
+            n, e = len(logits), len(caption.entities)
             found.append(
                 Regions(
+                    caption=caption,
                     mask_logits=logits,
                     scores=np.asarray(self.proposals[i].ious[:n], np.float32),
                     costs=costs[i, :, :n, :e],
@@ -210,7 +213,7 @@ class RegionGenerator:
         self._proposer = make_proposer(pretrained.model, config.proposals)
         self._compute = make_region_costs(pretrained.model, config.cost)
 
-    def usable(self, caption: CaptionRecord) -> CaptionRecord:
+    def _usable(self, caption: CaptionRecord) -> CaptionRecord:
         """Returns a caption without entities that are too long for the text tower.
 
         Raises:
@@ -232,16 +235,18 @@ class RegionGenerator:
         )
         return dataclasses.replace(caption, entities=fitting)
 
-    def start(
-        self, images: Sequence[BoxedImage], entities: Sequence[Sequence[str]]
-    ) -> PendingRegions:
+    def start(self, rows: Sequence[tuple[CaptionRecord, BoxedImage]]) -> PendingRegions:
         """Gives work to the device; while it computes costs, the host is free.
 
         Args:
-          images: Between one and `config.batch_size`; fewer are filled up with copies of the last,
-            so that one size is compiled.
-          entities: Of every image, at most `config.max_entities`.
+          rows: Captions and images, between one and `config.batch_size`; fewer are filled up with
+            copies of the last image, so that one size is compiled.
+
+        Raises:
+          ValueError: If a caption has more than `config.max_entities`.
         """
+        captions = [self._usable(caption) for caption, _ in rows]
+        images = [boxed for _, boxed in rows]
         missing = self.config.batch_size - len(images)
         boxed = [*images, *[images[-1]] * missing]
         pixels = np.stack([image.pixels for image in boxed])
@@ -250,17 +255,14 @@ class RegionGenerator:
             self._variables, features, [image.image_wh for image in boxed]
         )
         masks = pad_masks([p.mask_logits for p in proposals], self.config.max_masks)
-        vectors, valid = self._embed(entities)
+        vectors, valid = self._embed([caption.names for caption in captions])
         results = self._compute(self._variables, features, pixels, masks, vectors, valid)
-        num_entities = [len(texts) for texts in entities]
-        return PendingRegions(images, num_entities, proposals, results, self.config.max_masks)
+        return PendingRegions(captions, images, proposals, results, self.config.max_masks)
 
     def _embed(
         self, entities: Sequence[Sequence[str]]
     ) -> tuple[Float[np.ndarray, "b e d"], Bool[np.ndarray, "b e"]]:
         """Embeds the entities of every image, padded with zeros."""
-        if names := list(dict.fromkeys(text for texts in entities for text in texts)):
-            self.encoder.embed(names)  # All at once; it remembers them.
         shape = (self.config.batch_size, self.config.max_entities, self.width)
         padded, valid = np.zeros(shape, np.float32), np.zeros(shape[:2], bool)
         for i, texts in enumerate(entities):

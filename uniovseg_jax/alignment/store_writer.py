@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from uniovseg_jax.alignment.store import StoredImage, read_shard, shard_path
 from uniovseg_jax.captions.record import to_json
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.locks import LOCK_FILE, held_alone
+from uniovseg_jax.text_encoder import EmbedTexts
 
 _SETTINGS = "settings.json"
 
@@ -105,7 +106,7 @@ class StoreWriter:
         shards: int,
         rows: Iterable[Row],
         num_rows: int,
-        embed: Callable[[Sequence[str]], Float[np.ndarray, "m e"]],
+        embed: EmbedTexts,
         confident: Bool[np.ndarray, " p"],
         counts: Mapping[str, int],
     ) -> None:
@@ -149,7 +150,7 @@ def write_targets(
     directory: str | os.PathLike[str],
     settings: Mapping[str, Any],
     rows: Sequence[Row],
-    embed: Callable[[Sequence[str]], Float[np.ndarray, "m e"]],
+    embed: EmbedTexts,
 ) -> store_lib.PairStore:
     """Writes a store that holds targets and no images."""
     writer = StoreWriter(directory, settings)

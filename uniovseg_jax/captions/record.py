@@ -96,6 +96,11 @@ class CaptionRecord:
     status: Status = "ok"
     error: str | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The texts of the entities."""
+        return tuple(entity.text for entity in self.entities)
+
 
 def to_json(record: CaptionRecord) -> str:
     """Returns a record as one line of JSON without its line break; what is None is left out."""

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from uniovseg_jax.data import pipeline
 from uniovseg_jax.data.mask_records import MaskRecords, open_mask_records
+from uniovseg_jax.data.subset import Subset
 from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.data.tfds_masks import TfdsMasks
 from uniovseg_jax.losses import stage1 as losses
@@ -80,7 +81,7 @@ def _open_sources(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> t
     num_val = max(1, min(config.evals.num_examples, len(train) // 10))
     if len(train) < 2:
         raise ValueError(f"{data.train} holds {len(train)} records; expected at least 2.")
-    return _Subset(train, np.sort(order[num_val:])), _Subset(train, np.sort(order[:num_val]))
+    return Subset(train, np.sort(order[num_val:])), Subset(train, np.sort(order[:num_val]))
 
 
 def _open_records(folder: str, verify: bool) -> MaskRecords | TfdsMasks:
@@ -88,19 +89,6 @@ def _open_records(folder: str, verify: bool) -> MaskRecords | TfdsMasks:
     if verify:
         records.verify(jax.process_index(), jax.process_count())
     return records
-
-
-class _Subset:
-    """Some records of a source."""
-
-    def __init__(self, source: Any, indices: np.ndarray):
-        self._source, self._indices = source, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._source[int(self._indices[index])]
 
 
 def make_released_matcher(

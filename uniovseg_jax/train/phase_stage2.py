@@ -15,6 +15,7 @@ from uniovseg_jax.alignment import build, captioned, online, regions, store
 from uniovseg_jax.alignment.reading import read_boxed
 from uniovseg_jax.captions.caption_records import open_caption_records
 from uniovseg_jax.data.skipped import SkippedRecords
+from uniovseg_jax.data.subset import Subset
 from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.proposals import ProposalConfig
 from uniovseg_jax.text_encoder import TextEncoder
@@ -141,7 +142,7 @@ def _match_online(
         rows = [read_boxed(images, index, side, skipped) for index in some.tolist()]
         val_batches.append(matcher.finish(matcher.start(rows)))
     batches = online.OnlineBatches(
-        captioned.Selection(images, np.sort(order[num_val:])),
+        Subset(images, np.sort(order[num_val:])),
         matcher,
         config.batch_size,
         config.seed,
