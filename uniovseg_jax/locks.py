@@ -5,6 +5,7 @@ import datetime
 import fcntl
 import os
 import pathlib
+import re
 import socket
 from collections.abc import Iterator
 
@@ -61,3 +62,22 @@ def held_alone(folder: pathlib.Path, what: str) -> Iterator[None]:
         file.flush()
         stack.callback(path.unlink, missing_ok=True)
         yield
+
+
+def check_only_ours(folder: pathlib.Path, ours: re.Pattern[str], whose: str) -> None:
+    """Makes sure that a folder to write to is new or holds nothing of others; changes nothing.
+
+    Args:
+      folder: May be missing.
+      ours: What the name of every file in it is.
+      whose: Says what other files are: "no conversion wrote".
+
+    Raises:
+      ValueError: If it is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder for the records.")
+    found = sorted(folder.iterdir()) if folder.exists() else []
+    foreign = [path.name for path in found if not ours.fullmatch(path.name)]
+    if foreign:
+        raise ValueError(f"{folder} holds {foreign[0]!r}, which {whose}; choose an empty folder.")

@@ -169,10 +169,10 @@ def test_the_search_shows_what_fits(store, tmp_path, browser, search, names):
     inspection = inspect(store, 2, 2, 3, progress=False)
     path = write_pair_report(store, inspection, tmp_path / "pairs.html")
     page = _open(browser, path, search, "--dump-dom")
-    shown = set()
-    for tag in re.findall(r"<figure data-entity=[^>]*>", page):
-        if "hidden" not in tag:
-            shown.add(html.unescape(re.search(r'data-entity="([^"]*)"', tag)[1]))
+    section = page.split('<section id="entities">')[1]
+    figures = re.findall(r'<figure([^>]*)><img alt="([^"]*)"', section)
+    assert len(figures) == sum(len(row.examples) for row in inspection.entities.values())
+    shown = {html.unescape(entity) for tag, entity in figures if "hidden" not in tag}
     assert shown == names
     count = sum(len(row.examples) for name, row in inspection.entities.items() if name in names)
     assert f">{count} pictures<" in page

@@ -1,12 +1,12 @@
 """Readers: every layout, what they refuse, what they leave out; nothing outside is touched."""
 
 import dataclasses
-import io
 import json
 import tarfile
 
 import pytest
 from caption_files import jpeg_of, write_images, write_jsonl
+from tar_files import write_tar
 
 from uniovseg_jax.captions.images import ImageFolder, check_image, small_jpeg
 from uniovseg_jax.captions.record import CaptionRecord, ImageReference, Tool, to_json
@@ -40,17 +40,6 @@ def split(source):
     items = list(source.records())
     good = [item for item in items if isinstance(item, CaptionRecord)]
     return good, [(item.reason, item.name) for item in items if isinstance(item, Skipped)]
-
-
-def write_tar(path, members):
-    """Writes (name or header, content) pairs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members:
-            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
-            info.size = len(content) if info.isreg() else 0
-            tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def turns(caption):

@@ -3,7 +3,6 @@
 import io
 import json
 import pathlib
-import tarfile
 
 import numpy as np
 from PIL import Image
@@ -72,17 +71,6 @@ def sa1b_members(records):
     for record in records:
         yield f"sa_{record['id']}.jpg", record["image"]
         yield f"sa_{record['id']}.json", json.dumps(sa1b_json(record)).encode()
-
-
-def write_tar(path, members):
-    """Writes (name or TarInfo, content) pairs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members:
-            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
-            info.size = len(content) if info.isreg() else 0
-            tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def write_json(path, document):

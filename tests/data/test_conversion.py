@@ -12,7 +12,8 @@ import time
 
 import numpy as np
 import pytest
-from mask_files import HW, make_record, run, sa1b_json, sa1b_members, skipped_names, write_tar
+from mask_files import HW, make_record, run, sa1b_json, sa1b_members, skipped_names
+from tar_files import write_tar
 
 from uniovseg_jax.data import conversion
 from uniovseg_jax.data.mask_records import open_mask_records

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from uniovseg_jax.data.tfds.tinyscenes import JOINT_NAMES
-from uniovseg_jax.eval.prepared import letterbox_ids
+from uniovseg_jax.eval.prepared import write_true_logits
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.proposals import letterbox
 from uniovseg_jax.text_encoder import TextEncoder
@@ -92,9 +92,7 @@ def _stack(
     labels = []
     for i, record in enumerate(batch):
         images[i], content_wh = letterbox(record["image"], side)
-        ids = letterbox_ids(record["panoptic"], content_wh, side)
-        for j, info in enumerate(record["segments_info"]):
-            masks[i, j][ids == info["id"]] = 1.0
+        write_true_logits(record, content_wh, masks[i])
         labels.append([info["category_id"] for info in record["segments_info"]])
     return images, masks, labels
 

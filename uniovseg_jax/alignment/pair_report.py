@@ -28,10 +28,11 @@ const found = document.getElementById("found");
 function search() {
   const words = field.value.trim().toLowerCase().split(/\\s+/).filter(Boolean);
   let count = 0;
-  for (const node of document.querySelectorAll("[data-entity]")) {
-    const hit = words.every(word => node.dataset.entity.includes(word));
-    node.hidden = !hit;
-    count += hit && node.tagName === "FIGURE";
+  for (const node of document.querySelectorAll("#entities :is(figure, tbody tr)")) {
+    const picture = node.querySelector("img");
+    const entity = (picture ? picture.alt : node.cells[0].textContent).toLowerCase();
+    node.hidden = !words.every(word => entity.includes(word));
+    count += picture && !node.hidden;
   }
   found.textContent = count + " pictures";
 }
@@ -106,9 +107,7 @@ def _body(store: PairStore, inspection: Inspection) -> list[str]:
         if examples:
             cards = [_card(example, scales) for example in examples]
             body += [f"<h2>{title}</h2>", html.paragraph(words, note=True), html.grid(cards, _CELL)]
-    cards = [
-        _card(example, scales, searchable=True) for _, row in shown for example in row.examples
-    ]
+    cards = [_card(example, scales) for _, row in shown for example in row.examples]
     body += [
         "<h2>By entity</h2>",
         html.paragraph(
@@ -117,8 +116,10 @@ def _body(store: PairStore, inspection: Inspection) -> list[str]:
         ),
         '<p><input type="search" id="search" placeholder="Search entities, such as: red ball"> '
         '<span class="note" id="found"></span></p>',
+        '<section id="entities">',
         html.grid(cards, _CELL),
         _entity_table(shown),
+        "</section>",
     ]
     return body
 
@@ -150,10 +151,8 @@ def _round_up(value: float) -> float:
 
 
 def _entity_table(rows: Sequence[tuple[str, EntityRow]]) -> str:
-    header = ("entity", "pairs", "trained on", "mean cost", "mean margin", "flip")
-    lines = []
-    for name, row in rows:
-        cells = (
+    cells = [
+        (
             name,
             row.count,
             row.confident,
@@ -161,26 +160,18 @@ def _entity_table(rows: Sequence[tuple[str, EntityRow]]) -> str:
             f"{row.margin / row.finite:.3f}" if row.finite else "",
             f"{100 * row.flips / row.count:.0f} %",
         )
-        cells = "".join(f"<td>{html.text(cell)}</td>" for cell in cells)
-        lines.append(f'<tr data-entity="{html.text(name.lower())}">{cells}</tr>')
-    head = "".join(f"<th>{cell}</th>" for cell in header)
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+        for name, row in rows
+    ]
+    return html.table(("entity", "pairs", "trained on", "mean cost", "mean margin", "flip"), cells)
 
 
-def _card(example: Example, scales: Sequence[int], searchable: bool = False) -> str:
+def _card(example: Example, scales: Sequence[int]) -> str:
     pair = example.pair
     with Image.open(io.BytesIO(example.preview)) as preview:
         picture = np.asarray(preview.convert("RGB"))
     mask = Image.fromarray(rle_decode(pair.mask)).resize((picture.shape[1], picture.shape[0]))
     drawn = outline_mask(picture, np.asarray(mask))
-    card = html.figure(drawn, _caption(pair, example.is_confident, scales), pair.entity, quality=75)
-    if searchable:
-        mark = f'<figure data-entity="{html.text(pair.entity.lower())}"'
-        card = card.replace("<figure", mark, 1)
-    return card
+    return html.figure(drawn, _caption(pair, example.is_confident, scales), pair.entity, quality=75)
 
 
 def _caption(pair: Pair, is_confident: bool, scales: Sequence[int]) -> str:

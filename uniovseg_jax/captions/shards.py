@@ -1,16 +1,10 @@
 """Files of caption records that appear whole, one by one: lines of JSON, or array_record."""
 
 import pathlib
-import zlib
 from typing import Any, Protocol, runtime_checkable
 
-import msgpack
-from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
-
 from uniovseg_jax.captions.record import CaptionRecord, from_json, to_json
-from uniovseg_jax.data.shard_writer import SHARD_OPTIONS, count_records
-
-_CHECKSUM_BYTES = 4
+from uniovseg_jax.data.array_record_file import ArrayRecordFile, seal, unseal
 
 
 @runtime_checkable
@@ -27,11 +21,11 @@ class ShardFile(Protocol):
         """Appends a record."""
         ...
 
-    def close(self, count: int) -> None:
+    def close(self) -> None:
         """Ends the file.
 
         Raises:
-          OSError: If it does not hold `count` records.
+          OSError: If it does not hold what was written.
         """
         ...
 
@@ -50,24 +44,23 @@ class JsonlFile:
         del image
         self._file.write(to_json(record) + "\n")
 
-    def close(self, count: int) -> None:
+    def close(self) -> None:
         """Ends the file."""
-        del count
         self._file.close()
 
 
-class ArrayRecordFile:
+class ImageRecordFile:
     """Records with their images, for random access."""
 
     suffix = ".array_record"
 
     def __init__(self, path: pathlib.Path):
-        """Begins a file."""
-        self._path = path
-        try:
-            self._writer: Any = array_record_module.ArrayRecordWriter(str(path), SHARD_OPTIONS)
-        except RuntimeError as error:  # All that array_record raises.
-            raise OSError(f"{path} cannot be written: {error}.") from error
+        """Begins a file.
+
+        Raises:
+          OSError: If it cannot be written.
+        """
+        self._file = ArrayRecordFile(path)
 
     def write(self, record: CaptionRecord, image: bytes | None) -> None:
         """Appends a record.
@@ -76,34 +69,23 @@ class ArrayRecordFile:
           OSError: If it cannot be written.
         """
         assert image is not None
-        try:
-            self._writer.write(encode_caption_record(record, image))
-        except RuntimeError as error:
-            raise OSError(f"{self._path} cannot be written: {error}.") from error
+        self._file.write(encode_caption_record(record, image))
 
-    def close(self, count: int) -> None:
+    def close(self) -> None:
         """Ends the file.
 
         Raises:
-          OSError: If it does not hold `count` records: a full disk does not always stop the writer.
+          OSError: If it does not hold what was written.
         """
-        try:
-            self._writer.close()
-            found = count_records(self._path)
-        except RuntimeError as error:
-            raise OSError(f"{self._path} cannot be written: {error}.") from error
-        if found != count:
-            raise OSError(f"{self._path} holds {found} of {count} records: the disk may be full.")
+        self._file.close()
 
 
-SHARD_FILES = {"jsonl": JsonlFile, "array_record": ArrayRecordFile}
+SHARD_FILES = {"jsonl": JsonlFile, "array_record": ImageRecordFile}
 
 
 def encode_caption_record(record: CaptionRecord, image: bytes) -> bytes:
-    """Returns a record with its encoded image as bytes: a CRC-32 and a msgpack map."""
-    payload = msgpack.packb({"record": to_json(record), "image": image})
-    assert payload is not None
-    return zlib.crc32(payload).to_bytes(_CHECKSUM_BYTES, "little") + payload
+    """Returns a record with its encoded image as bytes."""
+    return seal({"record": to_json(record), "image": image})
 
 
 def decode_caption_record(encoded: bytes) -> dict[str, Any]:
@@ -115,15 +97,6 @@ def decode_caption_record(encoded: bytes) -> dict[str, Any]:
     Raises:
       ValueError: If the checksum does not fit or the content is no such record.
     """
-    payload = memoryview(encoded)[_CHECKSUM_BYTES:]
-    if zlib.crc32(payload).to_bytes(_CHECKSUM_BYTES, "little") != encoded[:_CHECKSUM_BYTES]:
-        raise ValueError("its checksum does not fit its content")
-    try:
-        document = msgpack.unpackb(payload)
-        image, line = document["image"], document["record"]
-    except (ValueError, KeyError, TypeError, msgpack.UnpackException):
-        raise ValueError("it is no caption record") from None
-    if not isinstance(image, bytes) or not isinstance(line, str):
-        raise ValueError("it is no caption record")
-    record = from_json(line)
-    return {"id": record.id, "image": image, "record": record}
+    document = unseal(encoded, {"record": str, "image": bytes}, "caption record")
+    record = from_json(document["record"])
+    return {"id": record.id, "image": document["image"], "record": record}

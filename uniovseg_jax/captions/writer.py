@@ -24,7 +24,7 @@ from uniovseg_jax.data.encoded_images import upright_image
 from uniovseg_jax.data.manifest import MANIFEST_FILE, Shard, file_sha256
 from uniovseg_jax.data.mask_sources.source import Skipped
 from uniovseg_jax.data.shard_writer import SKIPPED_FILE
-from uniovseg_jax.locks import LOCK_FILE
+from uniovseg_jax.locks import LOCK_FILE, check_only_ours
 
 FAILED_FILE = "failed.jsonl"
 _SHARD = r"captions-\d{5}\.(?:jsonl|array_record)"
@@ -96,7 +96,7 @@ class CaptionWriter:
         if self._file is not None:
             # Unfinished; what went wrong first is what counts.
             try:
-                self._file.close(self._in_shard)
+                self._file.close()
             except OSError:
                 pass
             self._temporary().unlink(missing_ok=True)
@@ -159,7 +159,7 @@ class CaptionWriter:
         shards = list(self.manifest.shards)
         if self._file is not None:
             temporary, file, self._file = self._temporary(), self._file, None
-            file.close(self._in_shard)
+            file.close()
             path = self._directory / f"captions-{len(shards):05d}{file.suffix}"
             temporary.rename(path)
             size = path.stat().st_size
@@ -199,15 +199,7 @@ def check_output(directory: pathlib.Path, settings: dict[str, Any]) -> None:
     Raises:
       ValueError: If it holds anything else.
     """
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is a file; expected a folder for the records.")
-    found = sorted(directory.iterdir()) if directory.exists() else []
-    foreign = [path.name for path in found if not _OURS.fullmatch(path.name)]
-    if foreign:
-        raise ValueError(
-            f"{directory} holds {foreign[0]!r}, which this pipeline did not write; choose an empty "
-            "folder."
-        )
+    check_only_ours(directory, _OURS, "this pipeline did not write")
     manifest = read_caption_manifest(directory)
     if manifest is None:
         return

@@ -13,19 +13,16 @@ repeated; the scores are one list each.
 """
 
 import sys
-import zlib
 from typing import Any
 
-import msgpack
-
 from uniovseg_jax import masks as masks_lib
+from uniovseg_jax.data.array_record_file import seal, unseal
 
 MaskRecord = dict[str, Any]
 
 # Of one image; the largest of SA-1B have several hundred.
 MAX_MASKS = 10_000
 SCORES = ("predicted_iou", "stability")
-_CHECKSUM_BYTES = 4
 _TYPES = {"id": str, "image": bytes, "height": int, "width": int, "counts": list}
 
 
@@ -86,8 +83,7 @@ def encode_record(record: MaskRecord) -> bytes:
             raise ValueError(f"{len(scores)} of {len(masks)} masks have a {name}: expected all.")
         if scores:
             document[name] = scores
-    payload = msgpack.Packer().pack(document)
-    return zlib.crc32(payload).to_bytes(_CHECKSUM_BYTES, "little") + payload
+    return seal(document)
 
 
 def decode_record(encoded: bytes) -> MaskRecord:
@@ -96,16 +92,7 @@ def decode_record(encoded: bytes) -> MaskRecord:
     Raises:
       ValueError: If the checksum does not fit or the content is no record.
     """
-    payload = memoryview(encoded)[_CHECKSUM_BYTES:]
-    if zlib.crc32(payload).to_bytes(_CHECKSUM_BYTES, "little") != encoded[:_CHECKSUM_BYTES]:
-        raise ValueError("its checksum does not fit its content")
-    try:
-        document = msgpack.unpackb(payload)
-        complete = all(isinstance(document[name], kind) for name, kind in _TYPES.items())
-    except (ValueError, KeyError, TypeError, msgpack.UnpackException):
-        complete = False
-    if not complete:
-        raise ValueError("it is no image-mask record")
+    document = unseal(encoded, _TYPES, "image-mask record")
     size = [document["height"], document["width"]]
     masks = [{"size": list(size), "counts": counts} for counts in document.pop("counts")]
     for name in SCORES:

@@ -4,17 +4,12 @@ import contextlib
 import pathlib
 import re
 from types import TracebackType
-from typing import Any
 
-from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
-
+from uniovseg_jax.data.array_record_file import ArrayRecordFile
 from uniovseg_jax.data.manifest import MANIFEST_FILE, Shard, file_sha256
-from uniovseg_jax.locks import LOCK_FILE
+from uniovseg_jax.locks import LOCK_FILE, check_only_ours
 
 SKIPPED_FILE = "skipped.jsonl"
-# One record per chunk, for random access. JPEGs do not shrink further; decompression would only
-# cost time.
-SHARD_OPTIONS = "group_size:1,uncompressed"
 _OURS = re.compile(
     rf"{re.escape(LOCK_FILE)}|masks-\d{{5}}\.array_record|\.masks-\d{{5}}\.array_record\.tmp"
     rf"|{re.escape(SKIPPED_FILE)}|\.{re.escape(MANIFEST_FILE)}\.[0-9a-f]{{8}}\.tmp\.json"
@@ -40,7 +35,7 @@ class ShardWriter:
             raise ValueError(f"records_per_shard must be at least 1, got {records_per_shard}.")
         self._directory = directory
         self._records_per_shard = records_per_shard
-        self._writer: Any = None
+        self._writer: ArrayRecordFile | None = None
         self._in_shard = 0
         self.shards: list[Shard] = []
         _clear(directory)
@@ -60,7 +55,7 @@ class ShardWriter:
             self._finish_shard()
         else:
             # What went wrong first is what counts.
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(OSError):
                 self._writer.close()
             self._temporary().unlink(missing_ok=True)
 
@@ -70,49 +65,24 @@ class ShardWriter:
         Raises:
           OSError: If it cannot be written.
         """
-        try:
-            if self._writer is None:
-                name = str(self._temporary())
-                self._writer = array_record_module.ArrayRecordWriter(name, SHARD_OPTIONS)
-            self._writer.write(encoded)
-        except RuntimeError as error:  # All that array_record raises.
-            raise OSError(f"{self._temporary()} cannot be written: {error}.") from error
+        if self._writer is None:
+            self._writer = ArrayRecordFile(self._temporary())
+        self._writer.write(encoded)
         self._in_shard += 1
         if self._in_shard == self._records_per_shard:
             self._finish_shard()
 
     def _finish_shard(self) -> None:
+        assert self._writer is not None
         temporary = self._temporary()
         path = self._directory / f"masks-{len(self.shards):05d}.array_record"
-        try:
-            self._writer.close()
-            # A full disk does not always stop the writer; the count of what lies there tells.
-            found = count_records(temporary)
-        except RuntimeError as error:
-            raise OSError(f"{temporary} cannot be written: {error}.") from error
-        if found != self._in_shard:
-            raise OSError(
-                f"{temporary} holds {found} of {self._in_shard} records: the disk may be full."
-            )
+        self._writer.close()
         temporary.rename(path)
-        self.shards.append(Shard(path.name, found, path.stat().st_size, file_sha256(path)))
+        self.shards.append(Shard(path.name, self._in_shard, path.stat().st_size, file_sha256(path)))
         self._writer, self._in_shard = None, 0
 
     def _temporary(self) -> pathlib.Path:
         return self._directory / f".masks-{len(self.shards):05d}.array_record.tmp"
-
-
-def count_records(path: pathlib.Path) -> int:
-    """Returns the number of records that array_record finds in a file.
-
-    Raises:
-      RuntimeError: If it is no array_record file.
-    """
-    reader = array_record_module.ArrayRecordReader(str(path))
-    try:
-        return reader.num_records()
-    finally:
-        reader.close()
 
 
 def check_folder(directory: pathlib.Path) -> None:
@@ -123,14 +93,7 @@ def check_folder(directory: pathlib.Path) -> None:
     """
     if (directory / MANIFEST_FILE).exists():
         raise ValueError(f"{directory} holds a finished conversion; delete it or choose another.")
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is a file; expected a folder for the records.")
-    found = sorted(directory.iterdir()) if directory.exists() else []
-    foreign = [path.name for path in found if not _OURS.fullmatch(path.name)]
-    if foreign:
-        raise ValueError(
-            f"{directory} holds {foreign[0]!r}, which no conversion wrote; choose an empty folder."
-        )
+    check_only_ours(directory, _OURS, "no conversion wrote")
 
 
 def _clear(directory: pathlib.Path) -> None:

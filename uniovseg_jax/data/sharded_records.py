@@ -13,8 +13,8 @@ from typing import Any, SupportsIndex
 import tqdm
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
+from uniovseg_jax.data.array_record_file import count_records
 from uniovseg_jax.data.manifest import Shard, file_sha256
-from uniovseg_jax.data.shard_writer import count_records
 
 # Files held open: fewer than the usual limit of 1,024 per process.
 _MAX_OPEN = 256

@@ -6,8 +6,8 @@ from typing import Any, SupportsIndex
 
 import tqdm
 
+from uniovseg_jax.data.array_record_file import count_records
 from uniovseg_jax.data.records import MaskRecord
-from uniovseg_jax.data.shard_writer import count_records
 
 # By this file one knows a folder of tfds.
 TFDS_FILE = "dataset_info.json"

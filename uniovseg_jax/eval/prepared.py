@@ -86,9 +86,7 @@ def prepare_images(
         logits = pad_masks([proposals.mask_logits for proposals in found])
         truth = np.full((batch_size, _MAX_SEGMENTS, side, side), -1.0, np.float32)
         for i, record in enumerate(batch):
-            ids = letterbox_ids(record["panoptic"], boxed[i][1], side)
-            for j, info in enumerate(record["segments_info"]):
-                truth[i, j][ids == info["id"]] = 1.0
+            write_true_logits(record, boxed[i][1], truth[i])
         pooled, true_pooled = jax.device_get(compiled(variables, features, logits, truth))
         for i, record in enumerate(batch):
             width, height = boxed[i][1]
@@ -113,7 +111,22 @@ def prepare_images(
             )
 
 
-def letterbox_ids(
+def write_true_logits(
+    record: dict[str, Any], content_wh: tuple[int, int], logits: Float[np.ndarray, "m s s"]
+) -> None:
+    """Writes 1 where the true segments of a panoptic record are in the network input.
+
+    Args:
+      record: With `panoptic` and `segments_info`.
+      content_wh: Size of the image within the input.
+      logits: Changed in place, one mask per segment.
+    """
+    ids = _letterbox_ids(record["panoptic"], content_wh, logits.shape[-1])
+    for index, info in enumerate(record["segments_info"]):
+        logits[index][ids == info["id"]] = 1.0
+
+
+def _letterbox_ids(
     ids: Int[np.ndarray, "h w"], content_wh: tuple[int, int], side: int
 ) -> Int[np.ndarray, "s s"]:
     """Returns the map at the place and size that its image has in the network input."""
