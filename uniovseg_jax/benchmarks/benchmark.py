@@ -1,0 +1,82 @@
+"""What a benchmark is: images by id, and the truth that its files hold about each."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from uniovseg_jax.benchmarks.class_list import ClassList
+from uniovseg_jax.eval.panoptic import Segment
+
+# COCO run lengths, `size` and `counts`, of crowds also `iscrowd`.
+Rle = Mapping[str, Any]
+LabelMap = Int32[np.ndarray, "h w"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrueInstance:
+    """One object of a known class.
+
+    Attributes:
+      rle: Its mask.
+      category: Index of its class.
+      area: As the annotation states it, in pixels; AP sorts objects into sizes by it.
+      iscrowd: Whether it is a region of uncounted objects.
+    """
+
+    rle: Rle
+    category: int
+    area: float
+    iscrowd: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """A dataset that is ready to be scored; what it cannot be scored on is None.
+
+    The functions take an image id and read files when they are called. They raise a ValueError that
+    names the file where it is missing, damaged, of the wrong kind, or holds an id of no class.
+
+    Attributes:
+      name: As `registry.open_benchmark` takes it.
+      images: Image files by id, in a fixed order.
+      read_semantic: Index of the class of every pixel, -1 where nothing is scored.
+      read_panoptic: A map of segments, 0 is void, and the segments with indices of classes and the
+        areas that the annotation states.
+      read_instances: Objects of known classes.
+      read_masks: Masks without classes, for prompts.
+      classes: What is scored; None if there are only masks.
+      words: Whose names regions are told apart by, where those are not `classes`.
+      folded: Index in `classes` of every class of `words`.
+      resize: Short side that an image is brought to, unless its long side then passes the second.
+      unverified: What of the layout nobody could check against the real files, in sentences.
+      read_sizes: Height and width of an image's labels without decoding them, for the check before
+        a run; None if only decoding tells.
+    """
+
+    name: str
+    images: Mapping[str, pathlib.Path]
+    read_semantic: Callable[[str], LabelMap] | None = None
+    read_panoptic: Callable[[str], tuple[LabelMap, tuple[Segment, ...]]] | None = None
+    read_instances: Callable[[str], tuple[TrueInstance, ...]] | None = None
+    read_masks: Callable[[str], tuple[Rle, ...]] | None = None
+    classes: ClassList | None = None
+    words: ClassList | None = None
+    folded: Int32[np.ndarray, " t"] | None = None
+    resize: tuple[int, int] = (800, 1333)
+    unverified: tuple[str, ...] = ()
+    read_sizes: Callable[[str], tuple[int, int]] | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be scored on."""
+        readers = {
+            "semantic": self.read_semantic,
+            "panoptic": self.read_panoptic,
+            "instance": self.read_instances,
+            "promptable": self.read_masks,
+        }
+        return tuple(task for task, reader in readers.items() if reader is not None)
