@@ -1,4 +1,4 @@
-"""The classes of a dataset: ids, names and thing flags, which are facts and come with the package."""
+"""The classes of a dataset: ids, names and thing flags, facts that come with the package."""
 
 import dataclasses
 import functools
