@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Num, UInt8
 from PIL import Image
 
 from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
@@ -100,10 +100,15 @@ def point_grid(
       (x, y) in pixels of the network input.
     """
     w, h = image_wh
-    relative = (np.arange(points_per_side) + 0.5) / points_per_side
     scale = (input_size - 1) / max(1, w - 1, h - 1)
-    x, y = np.meshgrid(relative * (w - 1) * scale, relative * (h - 1) * scale)
-    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+    return (unit_grid(points_per_side) * (w - 1, h - 1) * scale).astype(np.float32)
+
+
+def unit_grid(points_per_side: int) -> Float[np.ndarray, "p 2"]:
+    """Returns centres (x, y) of equal cells of the unit square, row by row."""
+    relative = (np.arange(points_per_side) + 0.5) / points_per_side
+    x, y = np.meshgrid(relative, relative)
+    return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
 class Proposer:
@@ -111,7 +116,7 @@ class Proposer:
 
     def __init__(self, model: UniOVSeg, config: ProposalConfig):
         self.config = config
-        self._model_points_per_side = model.config.points_per_side
+        self.points_per_side = config.points_per_side or model.config.points_per_side
 
         def encode(variables: Any, images: Array) -> ImageFeatures:
             return model.apply(variables, images, method=UniOVSeg.encode_image)  # pyright: ignore
@@ -142,7 +147,7 @@ class Proposer:
         """
         return self.propose_from(variables, self.encode(variables, images), images_wh)
 
-    def encode(self, variables: Any, images: UInt8[np.ndarray, "b s s 3"]) -> ImageFeatures:
+    def encode(self, variables: Any, images: Num[np.ndarray, "b h w 3"]) -> ImageFeatures:
         """Returns the features on the device, for `propose_from` and for region embeddings."""
         return self._encode(variables, images)
 
@@ -152,13 +157,18 @@ class Proposer:
         features: ImageFeatures,
         images_wh: Sequence[tuple[int, int]] | None = None,
     ) -> list[Proposals]:
-        """Proposes masks from the features of `encode`."""
+        """Proposes masks from the features of `encode`, for letterboxed images."""
         b, side = features.pixel.mask_features.shape[0], features.pixel.mask_features.shape[1] * 4
-        per_side = self.config.points_per_side or self._model_points_per_side
         contents = images_wh or [(side, side)] * b
-        points = np.stack([point_grid(per_side, image_wh, side) for image_wh in contents])
-        embeds, scores, pixel_embeds = self._decode(variables, features, points)
-        of_images = zip(points, np.asarray(scores), embeds, pixel_embeds, strict=True)
+        grids = [point_grid(self.points_per_side, image_wh, side) for image_wh in contents]
+        return self.propose_at(variables, features, np.stack(grids))
+
+    def propose_at(
+        self, variables: Any, features: ImageFeatures, points_xy: Float[np.ndarray, "b p 2"]
+    ) -> list[Proposals]:
+        """Proposes masks from the features of `encode` at points in pixels of the input."""
+        embeds, scores, pixel_embeds = self._decode(variables, features, points_xy)
+        of_images = zip(points_xy, np.asarray(scores), embeds, pixel_embeds, strict=True)
         return [self._propose_one(*of_image) for of_image in of_images]
 
     def _propose_one(

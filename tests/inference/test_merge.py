@@ -5,6 +5,7 @@ import pytest
 
 from uniovseg_jax.inference import full_size, merge
 from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.packed_masks import PackedMasks
 
 
 def _random_case(seed, n=7, t=4, hw=(23, 31)):
@@ -57,6 +58,42 @@ def test_semantic_map_equals_the_dense_float64_sum(seed, monkeypatch):
     monkeypatch.setattr(merge, "_SCORE_BYTES", 4 * 4 * 50)
     found = merge.semantic_map(probs, FullSizeLogits.at_own_size(logits))
     np.testing.assert_array_equal(found, _literal_semantic(probs, logits))
+
+
+def test_a_filled_semantic_map_gives_every_pixel_its_largest_sum():
+    probs, logits = _random_case(5)
+    found = merge.semantic_map(probs, FullSizeLogits.at_own_size(logits), fill=True)
+    scores = np.einsum("nt,nhw->thw", probs.astype(np.float64), _sigmoid(logits))
+    np.testing.assert_array_equal(found, scores.argmax(0))
+    assert (_literal_semantic(probs, logits) == -1).any()
+
+
+def test_pixels_whose_class_has_too_small_a_share_are_void():
+    probs, logits = _random_case(6)
+    found = merge.semantic_map(probs, FullSizeLogits.at_own_size(logits), True, 0.5)
+    scores = np.einsum("nt,nhw->thw", probs.astype(np.float64), _sigmoid(logits))
+    share = scores.max(0) / scores.sum(0)
+    assert 0 < (share < 0.5).mean() < 1
+    np.testing.assert_array_equal(found, np.where(share < 0.5, -1, scores.argmax(0)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_of_a_larger_mask_of_their_class_are_dropped(seed):
+    rng = np.random.default_rng(seed)
+    masks = _random_case(seed, n=9)[1] > 0
+    masks[3] = masks[2]  # Twice the same: the first stays.
+    labels = rng.integers(0, 2, 9)
+    kept = []
+    for index in sorted(range(9), key=lambda n: (-masks[n].sum(), n)):
+        parts = [
+            (masks[index] & masks[other]).sum() >= 0.8 * max(masks[index].sum(), 1)
+            for other in kept
+            if labels[other] == labels[index]
+        ]
+        if not any(parts):
+            kept.append(index)
+    found = merge.whole_masks(PackedMasks.from_masks(masks, masks.shape[1:]), labels, 0.8)
+    assert found.tolist() == sorted(kept)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,4 +1,4 @@
-"""The way of an image into the network, and that of mask logits back to the image's own size.
+"""The way of mask logits back to the image's own size.
 
 A hundred masks of a 12-megapixel image would take 5 GB as floats. Results need them only once, so
 they are produced in blocks of rows, or mask by mask.
@@ -9,11 +9,10 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from uniovseg_jax.ops.resize import resize_bilinear_numpy
 from uniovseg_jax.packed_masks import PackedMasks
-from uniovseg_jax.proposals import letterbox
 
 _BLOCK_BYTES = 1 << 26
 _COLUMNS_PER_PRODUCT = 128
@@ -80,63 +79,6 @@ class FullSizeLogits:
         for rows, block in self.row_blocks():
             packed[:, rows] = np.packbits(block >= 0, axis=-1)
         return PackedMasks.from_bytes(packed, width)
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkInput:
-    """An image as the network sees it, and where it came from.
-
-    Attributes:
-      pixels: Square, padded right and bottom.
-      content_hw: The part that the image fills.
-      image_hw: Size of the image.
-    """
-
-    pixels: UInt8[np.ndarray, "s s 3"]
-    content_hw: tuple[int, int]
-    image_hw: tuple[int, int]
-
-    @classmethod
-    def from_image(cls, image: np.ndarray, side: int) -> "NetworkInput":
-        """Letterboxes an image "h w 3".
-
-        Raises:
-          ValueError: If it is no uint8 RGB image of at least one pixel.
-        """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ValueError(
-                f"An image must be a uint8 array of height x width x 3 (RGB); this one is "
-                f"{image.dtype} of shape {image.shape}."
-            )
-        pixels, (width, height) = letterbox(image, side)
-        return cls(pixels, (height, width), (image.shape[0], image.shape[1]))
-
-    @property
-    def image_wh(self) -> tuple[int, int]:
-        """Width and height of the image."""
-        return self.image_hw[1], self.image_hw[0]
-
-    @property
-    def scale(self) -> float:
-        """Factor from points of the image to points of the network input.
-
-        The last pixel of the long side keeps to the input's last pixel, as in the point grid.
-        """
-        return (len(self.pixels) - 1) / max(1, max(self.image_hw) - 1)
-
-    @property
-    def box_scale(self) -> float:
-        """Factor from edges of boxes in the image to those in the network input.
-
-        Edges lie between pixels: the image's far edge is the content's, as for boxes in training
-        and for the masks that are resized.
-        """
-        return len(self.pixels) / max(self.image_hw)
-
-    def full_size(self, mask_logits: Float[np.ndarray, "n h w"]) -> FullSizeLogits:
-        """Wraps logits of the network, at any stride, to be resized to the image."""
-        side = len(self.pixels)
-        return FullSizeLogits(mask_logits, (side, side), self.content_hw, self.image_hw)
 
 
 def _axis_matrix(cells: int, side: int, content: int, size: int) -> Float[np.ndarray, "size cells"]:

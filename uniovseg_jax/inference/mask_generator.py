@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from uniovseg_jax.inference.full_size import NetworkInput
+from uniovseg_jax.inference.framing import Letterbox
 from uniovseg_jax.masks import box_from_mask, rle_encode
 from uniovseg_jax.proposals import ProposalConfig, make_proposer
 from uniovseg_jax.weights.store import Pretrained
@@ -35,7 +35,7 @@ class AutomaticMaskGenerator:
         if output_mode not in ("binary_mask", "coco_rle"):
             raise ValueError(f"Unknown output mode {output_mode!r}; binary_mask or coco_rle.")
         self._variables = pretrained.variables
-        self._side = pretrained.config.image_size
+        self._frame = Letterbox(pretrained.config.image_size)
         self._output_mode = output_mode
         self._propose = make_proposer(pretrained.model, config or ProposalConfig())
 
@@ -48,7 +48,7 @@ class AutomaticMaskGenerator:
         image) and `crop_box` (always the whole image). A mask that has no pixel at the image's size
         is left out.
         """
-        source = NetworkInput.from_image(image, self._side)
+        source = self._frame(image)
         (found,) = self._propose(self._variables, source.pixels[None], [source.image_wh])
         full = source.full_size(found.mask_logits)
         records = []
@@ -63,7 +63,7 @@ class AutomaticMaskGenerator:
                     "area": int(np.count_nonzero(mask)),
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "predicted_iou": float(found.ious[index]),
-                    "point_coords": [(found.points_xy[index] / source.scale).tolist()],
+                    "point_coords": [(found.points_xy[index] / source.point_scale).tolist()],
                     "stability_score": float(found.stability[index]),
                     "crop_box": [0, 0, *source.image_wh],
                 }

@@ -12,21 +12,26 @@ from jaxtyping import Bool, Float, Int, Int32
 from scipy.special import expit
 
 from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.packed_masks import PackedMasks, packed_iou
 
 _SCORE_BYTES = 1 << 26
 
 
 def semantic_map(
-    probs: Float[np.ndarray, "n t"], logits: FullSizeLogits
+    probs: Float[np.ndarray, "n t"],
+    logits: FullSizeLogits,
+    fill: bool = False,
+    min_share: float = 0.0,
 ) -> Int32[np.ndarray, "h w"]:
-    """Returns the class of every pixel, or -1 where no mask reaches.
+    """Returns the class of every pixel, or -1 for void.
 
-    A pixel goes to the class with the largest sum of p_n(class) * sigmoid(mask_n); a pixel under no
-    mask (no logit of 0 or more) is void.
+    A pixel goes to the class with the largest sum of p_n(class) * sigmoid(mask_n).
 
     Args:
-      probs: Class probabilities of every mask.
+      probs: Class probabilities of every mask, or those times a weight of the mask.
       logits: The masks.
+      fill: Whether pixels under no mask (no logit of 0 or more), void otherwise, get a class too.
+      min_share: A pixel whose class has less than this share of the sums of all classes is void.
     """
     classes = np.full(logits.image_hw, -1, np.int32)
     if not len(logits):
@@ -34,16 +39,19 @@ def semantic_map(
     weights = np.ascontiguousarray(probs, np.float32)
     step = max(1, _SCORE_BYTES // (4 * weights.shape[1]))
     for rows, block in logits.row_blocks():
-        covered = (block >= 0).any(axis=0)
-        mask_probs = expit(block).reshape(len(logits), -1)
-        best = np.concatenate(
-            [
-                # The classes of a pixel lie side by side: several times quicker to compare.
-                np.argmax(mask_probs[:, start : start + step].T @ weights, axis=1)
-                for start in range(0, mask_probs.shape[1], step)
-            ]
-        ).reshape(covered.shape)
-        classes[rows] = np.where(covered, best, -1)
+        shape = block.shape[1:]
+        covered = np.ones(shape, bool) if fill else (block >= 0).any(axis=0)
+        # In place: the block is as large as all else together.
+        mask_probs = expit(block, out=block).reshape(len(logits), -1)
+        best = np.empty(mask_probs.shape[1], np.int32)
+        for start in range(0, len(best), step):
+            part = slice(start, start + step)
+            # The classes of a pixel lie side by side: several times quicker to compare.
+            sums = mask_probs[:, part].T @ weights
+            best[part] = np.argmax(sums, axis=1)
+            if min_share:
+                best[part][sums.max(axis=1) < min_share * sums.sum(axis=1)] = -1
+        classes[rows] = np.where(covered, best.reshape(shape), -1)
     return classes
 
 
@@ -159,3 +167,27 @@ def rank_instances(
         if score > 0:
             instances.append(Instance(mask, category, score))
     return sorted(instances, key=lambda instance: -instance.score)
+
+
+def whole_masks(
+    masks: PackedMasks, labels: Int[np.ndarray, " n"], contained: float
+) -> Int[np.ndarray, " kept"]:
+    """Drops parts: masks that lie mostly inside a larger mask of the same class that is kept.
+
+    Args:
+      masks: At one size.
+      labels: Class of every mask.
+      contained: Share of its pixels inside the larger one from which a mask is its part.
+
+    Returns:
+      Indices of the others, in their order. Of two masks of one size the first is the larger.
+    """
+    iou, areas = packed_iou(masks, masks), masks.areas
+    inside = iou * (areas[:, None] + areas[None]) / (1 + iou) / np.maximum(areas, 1)[:, None]
+    kept: list[int] = []
+    for index in np.argsort(-areas, kind="stable").tolist():
+        larger = [other for other in kept if labels[other] == labels[index]]
+        # Intersections come from a ratio, so that they are whole numbers but for rounding.
+        if not larger or inside[index, larger].max() < contained - 1e-9:
+            kept.append(index)
+    return np.sort(np.array(kept, np.int64))

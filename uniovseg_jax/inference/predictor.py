@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Num, UInt8
 from numpy.typing import ArrayLike
 
 from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
-from uniovseg_jax.inference.full_size import NetworkInput
+from uniovseg_jax.inference.framing import Framing, Letterbox, NetworkInput
 from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks, mean_foreground
 from uniovseg_jax.models.prompt_encoder import PromptType, points_to_boxes
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
@@ -37,9 +37,10 @@ class Predictor:
 
     Args:
       pretrained: A model with the parts `clip` and `masks`.
+      framing: How images get into the network; None for the letterbox of the released code.
     """
 
-    def __init__(self, pretrained: Pretrained):
+    def __init__(self, pretrained: Pretrained, framing: Framing | None = None):
         if not {"clip", "masks"} <= set(pretrained.parts):
             raise ValueError(
                 "Predicting masks needs a model with the parts clip and masks; "
@@ -47,6 +48,7 @@ class Predictor:
             )
         model = pretrained.model
         self._config = pretrained.config
+        self._frame = framing or Letterbox(pretrained.config.image_size)
         self._variables = pretrained.variables
         self._encode = jax.jit(lambda *inputs: model.apply(*inputs, method=_encode))
         self._decode = jax.jit(
@@ -63,7 +65,7 @@ class Predictor:
         Raises:
           ValueError: If it is no uint8 RGB image.
         """
-        source = NetworkInput.from_image(image, self._config.image_size)
+        source = self._frame(image)
         self._image = _EncodedImage(source, *self._encode(self._variables, source.pixels[None]))
 
     def predict(
@@ -139,11 +141,11 @@ class Predictor:
         if (point_coords is None) == (box is None):
             raise ValueError("Give either points or boxes: each of them is a prompt of its own.")
         if point_coords is not None:
-            points = _check_points(point_coords, point_labels, source.image_hw) * source.scale
+            points = _check_points(point_coords, point_labels, source.image_hw) * source.point_scale
             boxes = points_to_boxes(jnp.asarray(points, jnp.float32), self._config.point_box_size)
             return self._image, np.asarray(boxes), "point"
         assert box is not None
-        boxes = _check_boxes(box, source.image_hw) * source.box_scale
+        boxes = _check_boxes(box, source.image_hw) * (source.box_scale * 2)
         return self._image, boxes.astype(np.float32), "box"
 
     def _decode_chunks(
@@ -168,9 +170,7 @@ class Predictor:
             yield np.asarray(logits)[: len(part)], np.asarray(ious)[: len(part)]
 
 
-def _encode(
-    model: UniOVSeg, images: UInt8[Array, "b h w 3"]
-) -> tuple[ImageFeatures, DecoderMemory]:
+def _encode(model: UniOVSeg, images: Num[Array, "b h w 3"]) -> tuple[ImageFeatures, DecoderMemory]:
     features = model.encode_image(images)
     return features, model.prepare_masks(features)
 

@@ -8,7 +8,12 @@ from jaxtyping import Bool, Float, Int32
 from scipy import ndimage
 
 from uniovseg_jax.inference.full_size import FullSizeLogits
-from uniovseg_jax.inference.merge import panoptic_map, rank_instances, semantic_map
+from uniovseg_jax.inference.merge import (
+    PanopticSegment,
+    panoptic_map,
+    rank_instances,
+    semantic_map,
+)
 from uniovseg_jax.masks import box_from_mask, rle_encode
 from uniovseg_jax.vocabulary import Vocabulary
 
@@ -110,11 +115,24 @@ class NamedMasks:
         )
 
 
-def semantic_result(named: NamedMasks) -> Segmentation:
+@dataclasses.dataclass(frozen=True)
+class SemanticRules:
+    """How semantic results are merged; the defaults are those of the released Uni-OVSeg code.
+
+    Attributes:
+      fill: Whether pixels that no mask covers get a class too.
+      weigh_by_quality: Whether masks count by their predicted quality.
+      min_share: See `merge.semantic_map`.
+    """
+
+    fill: bool = False
+    weigh_by_quality: bool = False
+    min_share: float = 0.0
+
+
+def semantic_result(named: NamedMasks, rules: SemanticRules | None = None) -> Segmentation:
     """Merges by summed class probabilities; one segment per category that occurs."""
-    classes = semantic_map(named.probs, named.masks)
-    classes[classes >= named.vocabulary.num_foreground] = -1
-    label_map = classes + 1
+    label_map = merge_semantic(named, rules or SemanticRules()) + 1
     # The category's best mask speaks for the segment.
     segments = [
         named.describe(
@@ -126,21 +144,39 @@ def semantic_result(named: NamedMasks) -> Segmentation:
     return Segmentation("semantic", label_map, tuple(segments))
 
 
+def merge_semantic(named: NamedMasks, rules: SemanticRules) -> Int32[np.ndarray, "h w"]:
+    """Returns the category of every pixel, -1 for void and background."""
+    probs = named.probs
+    if rules.weigh_by_quality:
+        probs = probs * named.scores[:, None]
+    classes = semantic_map(probs, named.masks, rules.fill, rules.min_share)
+    classes[classes >= named.vocabulary.num_foreground] = -1
+    return classes
+
+
 def panoptic_result(named: NamedMasks, overlap_threshold: float) -> Segmentation:
     """Gives every pixel to one segment; masks rank by class probability times quality."""
+    label_map, merged = merge_panoptic(named, overlap_threshold)
+    boxes = ndimage.find_objects(label_map)
+    segments = [
+        named.describe(segment.id, segment.category, segment.masks[0], label_map == segment.id, box)
+        for segment, box in zip(merged, boxes, strict=True)
+    ]
+    return Segmentation("panoptic", label_map, tuple(segments))
+
+
+def merge_panoptic(
+    named: NamedMasks, overlap_threshold: float
+) -> tuple[Int32[np.ndarray, "h w"], list[PanopticSegment]]:
+    """Returns a map of segments, 0 is void, and the segments 1, 2, ...; no background."""
     labels = named.probs.argmax(axis=1) if len(named.probs) else np.zeros(0, np.int64)
     weights = named.probs.max(axis=1, initial=0) * named.scores
     ids, merged = panoptic_map(labels, weights, named.is_thing, named.masks, overlap_threshold)
     merged = [s for s in merged if s.category < named.vocabulary.num_foreground]
     renumber = np.zeros(ids.max(initial=0) + 1, np.int32)
     renumber[[segment.id for segment in merged]] = np.arange(1, len(merged) + 1)
-    label_map = renumber[ids]
-    boxes = ndimage.find_objects(label_map)
-    segments = [
-        named.describe(id, segment.category, segment.masks[0], label_map == id, boxes[id - 1])
-        for id, segment in enumerate(merged, start=1)
-    ]
-    return Segmentation("panoptic", label_map, tuple(segments))
+    merged = [dataclasses.replace(s, id=number) for number, s in enumerate(merged, start=1)]
+    return renumber[ids], merged
 
 
 def instance_result(named: NamedMasks, limit: int) -> Segmentation:

@@ -2,25 +2,28 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from scipy.special import softmax
 
-from uniovseg_jax.inference.full_size import FullSizeLogits, NetworkInput
+from uniovseg_jax.inference.framing import Framing, Letterbox
+from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.inference.merge import whole_masks
+from uniovseg_jax.inference.region_encoder import RegionEncoder
 from uniovseg_jax.inference.results import (
     TASKS,
     NamedMasks,
     Segmentation,
+    SemanticRules,
     Task,
     instance_result,
     panoptic_result,
     semantic_result,
 )
-from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
-from uniovseg_jax.proposals import ProposalConfig, make_proposer, pad_masks
+from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.proposals import ProposalConfig, make_proposer
 from uniovseg_jax.text_encoder import TextEncoder, class_cosines
 from uniovseg_jax.vocabulary import Vocabulary, parse_vocabulary
 from uniovseg_jax.weights.store import Pretrained
@@ -32,17 +35,31 @@ class SegmenterConfig:
 
     Attributes:
       proposals: Point grid, quality filter and suppression.
+      framing: How images get into the network; None for a letterbox of the model's own size.
       object_threshold: Least predicted quality of a mask in panoptic results.
       overlap_threshold: Least share of its pixels that a mask must own in panoptic results.
       max_instances: Pairs of mask and class in instance results.
       templates: Prompts around a name, a key of `text_encoder.TEMPLATES`.
+      min_class_prob: Least probability of a mask's best class.
+      semantic: How masks are merged to semantic results.
+      contained: Share of a mask inside a larger one of the same class from which it is dropped as
+        its part; None keeps parts.
+      scales: Factors of the input's size at which regions are looked at; their cosines are
+        averaged. Masks come from the input itself.
+      flip: Whether each of them is looked at mirrored as well.
     """
 
     proposals: ProposalConfig = ProposalConfig()
+    framing: Framing | None = None
     object_threshold: float = 0.7
     overlap_threshold: float = 0.4
     max_instances: int = 100
     templates: str = "vild14"
+    min_class_prob: float = 0.0
+    semantic: SemanticRules = SemanticRules()
+    contained: float | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +69,7 @@ class ImageProposals:
     Attributes:
       masks: The proposals' logits.
       scores: Predicted quality of every mask, 0..1.
-      embeddings: Unit vectors of the regions.
+      embeddings: Unit vectors of the regions, or the mean of those of several views.
     """
 
     masks: FullSizeLogits
@@ -89,7 +106,8 @@ class OpenVocabularySegmenter:
         self._pretrained = pretrained
         self._text_encoder = TextEncoder(pretrained, self.config.templates, text_cache)
         self._proposer = make_proposer(pretrained.model, self.config.proposals)
-        self._embed = _make_region_encoder(pretrained)
+        self._frame = self.config.framing or Letterbox(pretrained.config.image_size)
+        self._embed = RegionEncoder(pretrained, self.config.scales, self.config.flip)
         scale = pretrained.model.apply(pretrained.variables, method=UniOVSeg.logit_scale)
         self._logit_scale = np.asarray(scale).item()
         self._vocabulary: Vocabulary | None = None
@@ -131,20 +149,21 @@ class OpenVocabularySegmenter:
 
     def propose(self, image: UInt8[np.ndarray, "h w 3"]) -> ImageProposals:
         """Finds masks and their embeddings; needs no vocabulary."""
-        source = NetworkInput.from_image(image, self._pretrained.config.image_size)
-        features = self._proposer.encode(self._pretrained.variables, source.pixels[None])
-        (found,) = self._proposer.propose_from(
-            self._pretrained.variables, features, [source.image_wh]
-        )
-        embeddings = self._embed(features, found.mask_logits)
+        source = self._frame(image)
+        pixels, variables = source.pixels[None], self._pretrained.variables
+        features = self._proposer.encode(variables, pixels)
+        grid = source.grid(self._proposer.points_per_side)[None]
+        (found,) = self._proposer.propose_at(variables, features, grid)
+        embeddings = self._embed(pixels, features, found.mask_logits)
         return ImageProposals(source.full_size(found.mask_logits), found.ious, embeddings)
 
     def embed_masks(
         self, image: UInt8[np.ndarray, "h w 3"], masks: Bool[np.ndarray, "n h w"]
     ) -> ImageProposals:
         """Takes given masks of the image's size, such as true ones, in place of proposals."""
-        source = NetworkInput.from_image(image, self._pretrained.config.image_size)
-        features = self._proposer.encode(self._pretrained.variables, source.pixels[None])
+        source = self._frame(image)
+        pixels = source.pixels[None]
+        features = self._proposer.encode(self._pretrained.variables, pixels)
         logits = np.where(masks, np.float32(10), np.float32(-10))
         inside = FullSizeLogits(logits, source.image_hw, source.image_hw, source.content_hw)
         padded = np.full((len(masks), *source.pixels.shape[:2]), -10, np.float32)
@@ -152,51 +171,39 @@ class OpenVocabularySegmenter:
         for index in range(len(masks)):
             padded[index, :height, :width] = inside.mask(index)
         scores = np.ones(len(masks), np.float32)
-        embeddings = self._embed(features, padded)
+        embeddings = self._embed(pixels, features, padded)
         return ImageProposals(FullSizeLogits.at_own_size(logits), scores, embeddings)
 
     def segment_proposals(self, proposals: ImageProposals, task: Task) -> Segmentation:
         """Names and merges proposals by the vocabulary; cheap compared with `propose`."""
-        vocabulary = self._require_vocabulary()
         if task not in TASKS:
             raise ValueError(f"Unknown task {task!r}; expected one of {', '.join(TASKS)}.")
-        cosines = class_cosines(proposals.embeddings, self._name_vectors, vocabulary.name_to_class)
-        probs = softmax(self._logit_scale * cosines, axis=1)
-        keep = np.ones(len(probs), bool)
-        if self._min_cosine is not None:
-            keep &= cosines.max(axis=1) >= self._min_cosine
-        if task == "panoptic":
-            keep &= proposals.scores >= self.config.object_threshold
-        kept = np.flatnonzero(keep)
-        masks, probs, scores = proposals.masks.select(kept), probs[kept], proposals.scores[kept]
-        named = NamedMasks(vocabulary, masks, probs, scores)
+        named = self.name(proposals, task)
         if task == "semantic":
-            return semantic_result(named)
+            return semantic_result(named, self.config.semantic)
         if task == "instance":
             return instance_result(named, self.config.max_instances)
         return panoptic_result(named, self.config.overlap_threshold)
+
+    def name(self, proposals: ImageProposals, task: Task) -> NamedMasks:
+        """Gives proposals their class probabilities and drops those that the task does not use."""
+        vocabulary, config = self._require_vocabulary(), self.config
+        cosines = class_cosines(proposals.embeddings, self._name_vectors, vocabulary.name_to_class)
+        probs = softmax(self._logit_scale * cosines, axis=1)
+        keep = probs.max(axis=1, initial=0.0) >= config.min_class_prob
+        if self._min_cosine is not None:
+            keep &= cosines.max(axis=1, initial=-1.0) >= self._min_cosine
+        if task == "panoptic":
+            keep &= proposals.scores >= config.object_threshold
+        kept = np.flatnonzero(keep)
+        if config.contained is not None and kept.size:
+            packed = proposals.masks.select(kept).packed()
+            labels = probs[kept].argmax(axis=1)
+            kept = kept[whole_masks(packed, labels, config.contained)]
+        masks, probs, scores = proposals.masks.select(kept), probs[kept], proposals.scores[kept]
+        return NamedMasks(vocabulary, masks, probs, scores)
 
     def _require_vocabulary(self) -> Vocabulary:
         if self._vocabulary is None:
             raise ValueError("There is no vocabulary yet: call set_vocabulary first.")
         return self._vocabulary
-
-
-def _make_region_encoder(pretrained: Pretrained) -> Callable[..., Float[np.ndarray, "n e"]]:
-    """Returns `(features of one image, mask logits "n h w") -> unit vectors "n e"`."""
-    adapt = "adapter" in pretrained.parts
-
-    def encode(
-        module: UniOVSeg, features: ImageFeatures, mask_logits: Float[Array, "n h w"]
-    ) -> Float[Array, "n e"]:
-        return module.embed_regions(features, mask_logits[None], adapt)[0]
-
-    compiled = jax.jit(lambda *inputs: pretrained.model.apply(*inputs, method=encode))
-
-    def embed(
-        features: ImageFeatures, mask_logits: Float[np.ndarray, "n h w"]
-    ) -> Float[np.ndarray, "n e"]:
-        padded = pad_masks([mask_logits])[0]
-        return np.asarray(compiled(pretrained.variables, features, padded))[: len(mask_logits)]
-
-    return embed
