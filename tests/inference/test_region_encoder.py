@@ -26,6 +26,7 @@ def inputs(pretrained):
 
 
 def _by_hand(pretrained, pixels, masks):
+    pixels, masks = jnp.asarray(pixels), jnp.asarray(masks)
     features = pretrained.model.apply(pretrained.variables, pixels, method="encode_image")
     return pretrained.model.apply(
         pretrained.variables, features, masks[None], True, method="embed_regions"
