@@ -34,14 +34,14 @@ def _by_hand(pretrained, pixels, masks):
 
 
 def test_one_view_gives_unit_vectors_of_the_input_itself(pretrained, inputs):
-    found = RegionEncoder(pretrained)(*inputs)
+    found = RegionEncoder(pretrained)(pretrained.variables, *inputs)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(found, _by_hand(pretrained, inputs[0], inputs[2]), atol=1e-4)
 
 
 def test_several_views_are_averaged(pretrained, inputs):
     pixels, _, masks = inputs
-    found = RegionEncoder(pretrained, (1.0, 1.4), flip=True)(*inputs)
+    found = RegionEncoder(pretrained, (1.0, 1.4), flip=True)(pretrained.variables, *inputs)
     large = jax.image.resize(pixels.astype(jnp.float32), (1, 96, 128, 3), "linear")
     views = [
         _by_hand(pretrained, pixels, masks),

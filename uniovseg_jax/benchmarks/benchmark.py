@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt8
 
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.eval.panoptic import Segment
+from uniovseg_jax.image_io import read_image, read_image_for
 
 # COCO run lengths, `size` and `counts`, of crowds also `iscrowd`.
 Rle = Mapping[str, Any]
@@ -55,6 +56,8 @@ class Benchmark:
       unverified: What of the layout nobody could check against the real files, in sentences.
       read_sizes: Height and width of an image's labels without decoding them, for the check before
         a run; None if only decoding tells.
+      void_class: Index of the class that void predictions stand for; None if they are mistakes.
+      read_image: Image by id, where images are in no files of their own.
     """
 
     name: str
@@ -69,6 +72,28 @@ class Benchmark:
     resize: tuple[int, int] = (800, 1333)
     unverified: tuple[str, ...] = ()
     read_sizes: Callable[[str], tuple[int, int]] | None = None
+    void_class: int | None = None
+    read_image: Callable[[str], UInt8[np.ndarray, "h w 3"]] | None = None
+
+    def image(
+        self, image_id: str, hw: tuple[int, int] | None
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns an image, RGB.
+
+        Args:
+          image_id: A key of `images`.
+          hw: Size of its labels; None if they do not tell.
+
+        Raises:
+          FileNotFoundError: If it is missing.
+          ValueError: If it is damaged or has another size than its labels.
+        """
+        if self.read_image is not None:
+            return self.read_image(image_id)
+        if hw is None and self.read_sizes is not None:
+            hw = self.read_sizes(image_id)
+        path = self.images[image_id]
+        return read_image(path) if hw is None else read_image_for(path, hw)
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from uniovseg_jax.data.manifest import MANIFEST_FILE, Shard, file_sha256
 from uniovseg_jax.data.mask_sources.source import Skipped
 from uniovseg_jax.data.shard_writer import SKIPPED_FILE
 from uniovseg_jax.locks import LOCK_FILE, check_only_ours
+from uniovseg_jax.settings import as_json, first_difference
 
 FAILED_FILE = "failed.jsonl"
 _SHARD = r"captions-\d{5}\.(?:jsonl|array_record)"
@@ -203,24 +204,8 @@ def check_output(directory: pathlib.Path, settings: dict[str, Any]) -> None:
     manifest = read_caption_manifest(directory)
     if manifest is None:
         return
-    if other := _difference(manifest.settings, as_json(settings)):
+    if other := first_difference(manifest.settings, as_json(settings)):
         raise ValueError(
             f"{directory} was written with other settings ({other}); delete it or choose another "
             "folder. Answers of models are kept in the cache and cost nothing again."
         )
-
-
-def as_json(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns settings as they come back from a file: tuples are lists."""
-    return json.loads(json.dumps(settings))
-
-
-def _difference(old: Any, new: Any, name: str = "") -> str:
-    """Returns where two settings differ first, and how; empty if they do not."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            inner = f"{name}.{key}" if name else key
-            if found := _difference(old.get(key), new.get(key), inner):
-                return found
-        return ""
-    return "" if old == new else f"{name} was {str(old)[:60]!r} and is {str(new)[:60]!r}"

@@ -1,5 +1,6 @@
 """Masks for points and boxes, with segment-anything's habits."""
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 
@@ -58,6 +59,13 @@ class Predictor:
             static_argnames="prompt_type",
         )
         self._image: _EncodedImage | None = None
+
+    def on_device(self, device: jax.Device) -> "Predictor":
+        """Returns a predictor without an image that works on another device."""
+        other = copy.copy(self)
+        other._variables = jax.device_put(self._variables, device)
+        other._image = None
+        return other
 
     def set_image(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
         """Encodes an RGB image of any size; prompts then refer to it.

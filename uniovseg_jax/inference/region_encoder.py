@@ -33,7 +33,6 @@ class RegionEncoder:
     ):
         if not scales or min(scales) <= 0:
             raise ValueError(f"Expected positive scales, at least one; got {tuple(scales)}.")
-        self._variables = pretrained.variables
         self._views = list(itertools.product(scales, (False, True) if flip else (False,)))
         model, adapt = pretrained.model, "adapter" in pretrained.parts
 
@@ -65,6 +64,7 @@ class RegionEncoder:
 
     def __call__(
         self,
+        variables: Any,
         pixels: Num[np.ndarray, "1 H W 3"],
         features: ImageFeatures,
         mask_logits: Float[np.ndarray, "n h w"],
@@ -72,6 +72,7 @@ class RegionEncoder:
         """Returns unit vectors, or the mean of those of all views.
 
         Args:
+          variables: Of the model.
           pixels: Input of the network.
           features: From `encode_image` of it.
           mask_logits: At any resolution.
@@ -80,11 +81,11 @@ class RegionEncoder:
         found = []
         for scale, flip in self._views:
             if scale == 1.0 and not flip:
-                found.append(self._embed(self._variables, features, padded))
+                found.append(self._embed(variables, features, padded))
                 continue
             hw = tuple(
                 max(1, round(scale * side / _STRIDE)) * _STRIDE for side in pixels.shape[1:3]
             )
-            view = self._embed_view(self._variables, pixels, padded, hw=hw, flip=flip)
+            view = self._embed_view(variables, pixels, padded, hw=hw, flip=flip)
             found.append(view)
         return np.mean([np.asarray(x)[: len(mask_logits)] for x in found], axis=0)

@@ -1,9 +1,11 @@
 """Open-vocabulary segmentation: proposals and words to semantic, panoptic and instance results."""
 
+import copy
 import dataclasses
 import os
 from collections.abc import Iterable
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.special import softmax
@@ -112,6 +114,13 @@ class OpenVocabularySegmenter:
         self._logit_scale = np.asarray(scale).item()
         self._vocabulary: Vocabulary | None = None
 
+    def on_device(self, device: jax.Device) -> "OpenVocabularySegmenter":
+        """Returns a segmenter with the same vocabulary that works on another device."""
+        other = copy.copy(self)
+        variables = jax.device_put(self._pretrained.variables, device)
+        other._pretrained = dataclasses.replace(self._pretrained, variables=variables)
+        return other
+
     def set_vocabulary(
         self,
         names: str | Iterable[str],
@@ -154,7 +163,7 @@ class OpenVocabularySegmenter:
         features = self._proposer.encode(variables, pixels)
         grid = source.grid(self._proposer.points_per_side)[None]
         (found,) = self._proposer.propose_at(variables, features, grid)
-        embeddings = self._embed(pixels, features, found.mask_logits)
+        embeddings = self._embed(variables, pixels, features, found.mask_logits)
         return ImageProposals(source.full_size(found.mask_logits), found.ious, embeddings)
 
     def embed_masks(
@@ -171,7 +180,7 @@ class OpenVocabularySegmenter:
         for index in range(len(masks)):
             padded[index, :height, :width] = inside.mask(index)
         scores = np.ones(len(masks), np.float32)
-        embeddings = self._embed(pixels, features, padded)
+        embeddings = self._embed(self._pretrained.variables, pixels, features, padded)
         return ImageProposals(FullSizeLogits.at_own_size(logits), scores, embeddings)
 
     def segment_proposals(self, proposals: ImageProposals, task: Task) -> Segmentation:

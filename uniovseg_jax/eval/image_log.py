@@ -1,0 +1,87 @@
+"""What each image of an evaluation gave, line by line, so that a run can be left and taken up."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from uniovseg_jax.files import write_whole
+from uniovseg_jax.settings import as_json, first_difference
+
+_SETTINGS_FILE = "run.json"
+
+
+class ImageLog:
+    """Results of finished images; every process appends to a file of its own.
+
+    Use as a context. A line that a killed process left behind unfinished is not there.
+
+    Attributes:
+      done: Results by image id, of all processes, as they were when the log was opened; and since
+        then of this one.
+    """
+
+    def __init__(self, folder: pathlib.Path, settings: dict[str, Any], process: int = 0):
+        """Opens a folder, new or left behind.
+
+        Args:
+          folder: May be missing.
+          settings: All that decides the results; those of a folder left behind must be equal.
+          process: Number of this process.
+
+        Raises:
+          ValueError: If the folder was made with other settings.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_settings(folder / _SETTINGS_FILE, settings, process)
+        self._path = folder / f"images-{process:05d}.jsonl"
+        _drop_unfinished_line(self._path)
+        self.done = read_image_log(folder)
+        self._file = self._path.open("a", encoding="utf-8", newline="\n")
+
+    def __enter__(self) -> "ImageLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, image_id: str, result: dict[str, Any]) -> None:
+        """Appends the result of an image; it survives the end of the process."""
+        self._file.write(json.dumps({"id": image_id, **result}) + "\n")
+        self._file.flush()
+        self.done[image_id] = result
+
+
+def read_image_log(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Returns the results of all processes by image id."""
+    found = {}
+    for path in sorted(folder.glob("images-*.jsonl")):
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                if line.endswith("\n"):
+                    result = json.loads(line)
+                    found[result.pop("id")] = result
+    return found
+
+
+def _check_settings(path: pathlib.Path, settings: dict[str, Any], process: int) -> None:
+    settings = as_json(settings)
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if other := first_difference(found, settings):
+            raise ValueError(
+                f"{path.parent} was made with other settings ({other}); delete it or choose another "
+                "folder."
+            )
+    elif process == 0:
+        text = json.dumps(settings, indent=1) + "\n"
+        write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _drop_unfinished_line(path: pathlib.Path) -> None:
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
