@@ -53,8 +53,8 @@ setup(
     extras_require={
         # Reading PyTorch checkpoints, and the tests that compare with PyTorch.
         "convert": ["torch>=2.7", "torchvision>=0.22", "open_clip_torch>=3.0"],
-        # Superpixels, beside which masks are scored.
-        "eval": ["scikit-image>=0.25"],
+        # AP and polygons; superpixels, beside which masks are scored.
+        "eval": ["pycocotools>=2.0.8", "scikit-image>=0.25"],
         # Talking to a language model server when captions are refined or parsed.
         "llm": ["httpx>=0.27"],
         # Vision-language models on this machine, for the same.
@@ -67,6 +67,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2"],
         "dev": [
             "beartype>=0.20",
+            "hotcoco>=1.3",
             "httpx>=0.27",
             "pre-commit>=4",
             "pycocotools>=2.0.8",

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Int32, Integer, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -64,7 +64,7 @@ def read_labels(encoded: bytes, name: str) -> Integer[np.ndarray, "h w"]:
     """Reads a label map as it is stored: grey values, or indices of a palette.
 
     Args:
-      encoded: A PNG file of one channel; others lose labels when they are written.
+      encoded: A PNG or TIFF file of one channel; others lose labels when they are written.
       name: Of the file, for complaints.
 
     Raises:
@@ -72,9 +72,33 @@ def read_labels(encoded: bytes, name: str) -> Integer[np.ndarray, "h w"]:
     """
     with open_image(io.BytesIO(encoded), name) as image:
         kind, labels = image.format, np.asarray(ImageOps.exif_transpose(image))
-    if kind != "PNG" or labels.ndim != 2:
-        raise ValueError(f"{name} is no label map: expected a PNG file of one channel.")
+    if kind not in ("PNG", "TIFF") or labels.ndim != 2 or labels.dtype.kind == "f":
+        raise ValueError(
+            f"{name} is no label map: expected a PNG or TIFF file of one channel, whole numbers."
+        )
     return labels.astype(np.int32)
+
+
+def read_segment_ids(encoded: bytes, name: str) -> Int32[np.ndarray, "h w"]:
+    """Reads the segment ids of a COCO panoptic PNG: R + 256 G + 65536 B; 0 is void.
+
+    Args:
+      encoded: A PNG file of 8-bit colours.
+      name: Of the file, for complaints.
+
+    Raises:
+      ValueError: If it is anything else or damaged.
+    """
+    with open_image(io.BytesIO(encoded), name) as image:
+        kind, pixels = (image.format, image.mode), np.asarray(image)
+    if kind not in (("PNG", "RGB"), ("PNG", "RGBA")):
+        raise ValueError(f"{name} must be a PNG file of 8-bit colours, got {kind}.")
+    # In int32 before the factors, which leave 8 bits.
+    ids = pixels[..., 2].astype(np.int32)
+    for channel in (1, 0):
+        ids <<= 8
+        ids |= pixels[..., channel]
+    return ids
 
 
 @contextlib.contextmanager

@@ -75,6 +75,22 @@ def rle_area(rle: Any) -> int:
     return int(checked_runs(rle)[2][1::2].sum())
 
 
+def rle_compress(rle: Any) -> dict[str, Any]:
+    """Returns run lengths of any form as those that `rle_encode` writes, without building the mask.
+
+    Raises:
+      ValueError: As `rle_decode`.
+    """
+    h, w, runs = checked_runs(rle)
+    if (runs[1:] == 0).any():  # Two runs of one value with nothing between them are one.
+        values, runs = np.flatnonzero(runs) % 2, runs[runs > 0]
+        starts = np.flatnonzero(np.diff(values, prepend=-1))
+        runs = np.add.reduceat(runs, starts)
+        if values[0] == 1:
+            runs = np.concatenate([[0], runs])
+    return {"size": [h, w], "counts": _runs_to_text(runs)}
+
+
 def _runs_to_text(runs: Int[np.ndarray, " r"]) -> str:
     """Writes runs as COCO text: from the fourth on the difference to the run two before."""
     values = runs.astype(np.int64)

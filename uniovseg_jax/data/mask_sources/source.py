@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -138,14 +137,6 @@ def whole_number(entry: Any, key: str, low: int = 1, high: int = 1 << 63) -> int
             f"{key!r} is {str(value)[:40]}, expected a whole number from {low} to {high}."
         )
     return value
-
-
-def finite_numbers(values: Any) -> bool:
-    """Says whether it is a list of finite numbers."""
-    return isinstance(values, list) and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < math.inf
-        for v in values
-    )
 
 
 def is_plain_name(name: Any) -> bool:

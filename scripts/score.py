@@ -1,0 +1,109 @@
+r"""Scores the predictions of any model, as files in the usual forms, against the truth.
+
+  python scripts/score.py --task=panoptic --gt_json=<json> --gt_dir=<dir> \
+      --pred_json=<json> --pred_dir=<dir>
+  python scripts/score.py --task=semantic --gt_dir=<dir> --pred_dir=<dir> \
+      --num_classes=150 --ignore=255
+  python scripts/score.py --task=instance --gt_json=<json> --pred_json=<json>
+  python scripts/score.py --task=promptable --gt_json=<json> --pred_json=<json> --mode=center
+
+panoptic: COCO's panoptic form for both, PNG of R + 256 G + 65536 B and JSON with the data set's own
+  category ids; folders are by default the JSON's path without .json.
+semantic: label maps, PNG or TIFF of 8 or 16 bits, with names that are equal up to the suffix.
+  --ignore lists labels that are not scored; a prediction of one is wrong where the truth is scored.
+instance: a COCO instance file, and a list of COCO results whose segmentation is run lengths.
+promptable: the same, where categories play no part. A result may say with "prompt" which annotation
+  it answers, by its id, and with "score" how good it is thought to be. Modes:
+    grid_any            of all masks of an image the best one for every true mask
+    center, random      the best of those that answer the true mask's own point, and beside it, as
+                        <mode>_ranked, the one of the highest score if all have a score
+    box                 the best of those that answer its box
+
+Prints a table and, as its last line, one JSON object: by group the scores in percent. No model is
+loaded. Exit code: 0; 2 if the files cannot be scored.
+"""
+
+import json
+import sys
+
+from absl import app, flags
+
+from uniovseg_jax.eval.score_files import FileScores, score_panoptic, score_semantic
+from uniovseg_jax.eval.score_objects import PROMPT_MODES, score_instances, score_prompted
+
+# By task: flags that it needs, flags that it knows besides.
+_FLAGS = {
+    "panoptic": (("gt_json", "pred_json"), ("gt_dir", "pred_dir")),
+    "semantic": (("gt_dir", "pred_dir", "num_classes"), ("ignore",)),
+    "instance": (("gt_json", "pred_json"), ()),
+    "promptable": (("gt_json", "pred_json", "mode"), ("min_area",)),
+}
+
+flags.DEFINE_enum("task", None, list(_FLAGS), "What the files hold.", required=True)
+flags.DEFINE_string("gt_json", None, "Truth: COCO file.")
+flags.DEFINE_string("gt_dir", None, "Truth: folder of maps.")
+flags.DEFINE_string("pred_json", None, "Prediction: COCO file.")
+flags.DEFINE_string("pred_dir", None, "Prediction: folder of maps.")
+flags.DEFINE_integer("num_classes", None, "Labels are 0 up to one less.", lower_bound=1)
+flags.DEFINE_list("ignore", None, "Labels that are not scored.")
+flags.DEFINE_enum("mode", None, PROMPT_MODES, "What the prompts were.")
+flags.DEFINE_float(
+    "min_area", None, "Least area of a true mask, as a share of its image.", 0.0, 1.0
+)
+FLAGS = flags.FLAGS
+
+
+def check_flags() -> None:
+    """Raises ValueError if flags do not go with the task."""
+    needed, known = _FLAGS[FLAGS.task]
+    names = {name for row in _FLAGS.values() for part in row for name in part}
+    given = {name for name in names if FLAGS[name].value is not None}
+    if missing := [name for name in needed if name not in given]:
+        raise ValueError(f"--task={FLAGS.task} needs --{', --'.join(missing)}.")
+    if unused := sorted(given - {*needed, *known}):
+        raise ValueError(f"--task={FLAGS.task} has no use for --{', --'.join(unused)}.")
+
+
+def score() -> FileScores:
+    """Does what the flags say."""
+    check_flags()
+    if FLAGS.task == "panoptic":
+        return score_panoptic(FLAGS.gt_json, FLAGS.gt_dir, FLAGS.pred_json, FLAGS.pred_dir)
+    if FLAGS.task == "instance":
+        return score_instances(FLAGS.gt_json, FLAGS.pred_json)
+    if FLAGS.task == "promptable":
+        return score_prompted(FLAGS.gt_json, FLAGS.pred_json, FLAGS.mode, FLAGS.min_area or 0.0)
+    try:
+        ignored = [int(label) for label in FLAGS.ignore or []]
+    except ValueError:
+        raise ValueError(f"--ignore takes whole numbers, got {','.join(FLAGS.ignore)}.") from None
+    return score_semantic(FLAGS.gt_dir, FLAGS.pred_dir, FLAGS.num_classes, ignored)
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        print(f"Unexpected argument {argv[1]!r}: every argument is a --flag.", file=sys.stderr)
+        return 2
+    try:
+        scored = score()
+    except (ValueError, OSError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for note in scored.notes:
+        print(note, file=sys.stderr)
+    print(scored.table)
+    print(json.dumps(scored.result, allow_nan=False))
+    return 0
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses flags; a wrong one is one sentence and exit code 2."""
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

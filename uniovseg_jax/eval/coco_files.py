@@ -1,0 +1,189 @@
+"""What COCO's annotation and results files hold, checked; `panoptic_files.py` adds the maps."""
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from uniovseg_jax.benchmarks.benchmark import Rle
+from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
+from uniovseg_jax.data.mask_sources.source import parse_json, whole_number
+from uniovseg_jax.image_io import MAX_PIXELS
+from uniovseg_jax.masks import MAX_SIDE, rle_area
+from uniovseg_jax.polygons import draw_polygons
+
+_T = TypeVar("_T")
+# Objects of a list, each with its place in words.
+Entries = Sequence[tuple[str, dict[str, Any]]]
+
+
+class TrueObjects:
+    """The truth of a COCO file.
+
+    Attributes:
+      path: The file.
+      sizes: Height and width by image id.
+      classes: In the order of their ids; None if the file has none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        """Reads the file.
+
+        Raises:
+          FileNotFoundError: If it is not there.
+          ValueError: If it is not of this form or an annotation belongs to no listed image.
+        """
+        self.path = pathlib.Path(path)
+        document = read_json(self.path)
+        found = document if isinstance(document, dict) else {}
+        images, annotations = found.get("images"), found.get("annotations")
+        if not isinstance(images, list) or not isinstance(annotations, list):
+            raise ValueError(
+                f'{self.path}: expected an object with lists "images" and "annotations".'
+            )
+        self.classes = read_classes(found, self.path) if "categories" in found else None
+        self.sizes: dict[int | str, tuple[int, int]] = {}
+        for place, entry in enumerate(images):
+            where = f"{self.path}: images[{place}]"
+            image_id = read_image_id(entry, where, "id")
+            if image_id in self.sizes:
+                raise ValueError(f"{self.path} has two images of id {image_id}.")
+            height = at(where, whole_number, entry, "height", 1, MAX_SIDE)
+            width = at(where, whole_number, entry, "width", 1, MAX_SIDE)
+            if height * width > MAX_PIXELS:
+                raise ValueError(f"{where}: {height} x {width} is more than {MAX_PIXELS} pixels.")
+            self.sizes[image_id] = height, width
+        self._by_image = group_by_image(annotations, self.path, self.sizes, "annotations")
+
+    def entries(self, image_id: int | str) -> Entries:
+        """Returns the annotations of an image, each with its place in words."""
+        return self._by_image.get(image_id, [])
+
+    def mask(self, entry: Mapping[str, Any], image_id: int | str) -> Rle:
+        """Returns the mask of an annotation, polygons drawn as COCO does.
+
+        Raises:
+          ValueError: If it is malformed or of another size than the image.
+          ImportError: If it is a polygon and pycocotools is not installed.
+        """
+        segmentation, hw = entry.get("segmentation"), self.sizes[image_id]
+        if isinstance(segmentation, list):
+            segmentation = draw_polygons(segmentation, *hw)
+        return of_size(segmentation, hw)
+
+
+def read_results(path: pathlib.Path, truth: TrueObjects) -> Mapping[int | str, Entries]:
+    """Reads a list of COCO results by image.
+
+    Raises:
+      FileNotFoundError: If the file is not there.
+      ValueError: If it is no list, or a result belongs to no image of the truth.
+    """
+    document = read_json(path)
+    if not isinstance(document, list):
+        raise ValueError(f"{path}: expected a list of results, one object per mask.")
+    return group_by_image(document, path, truth.sizes, "")
+
+
+def group_by_image(
+    entries: list[Any], path: pathlib.Path, known: Mapping[int | str, Any], list_name: str
+) -> Mapping[int | str, Entries]:
+    """Sorts entries by image, in their order, each with its place in words.
+
+    Raises:
+      ValueError: If one is no object or names no image that is known.
+    """
+    groups: dict[int | str, list[tuple[str, dict[str, Any]]]] = {}
+    for place, entry in enumerate(entries):
+        where = f"{path}: {list_name}[{place}]"
+        image_id = read_image_id(entry, where)
+        if image_id not in known:
+            raise ValueError(f"{where} is about image {image_id}, which the truth does not list.")
+        groups.setdefault(image_id, []).append((where, entry))
+    return groups
+
+
+def of_size(segmentation: Any, hw: tuple[int, int]) -> Rle:
+    """Returns run lengths that are known to be whole and of the image's size.
+
+    Raises:
+      ValueError: If they are not.
+    """
+    if isinstance(segmentation, list):
+        raise ValueError("A result must be run lengths, not polygons.")
+    rle_area(segmentation)
+    if tuple(segmentation["size"]) != hw:
+        raise ValueError(f"The mask has size {tuple(segmentation['size'])}, its image {hw}.")
+    return segmentation
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      FileNotFoundError: If it cannot be read.
+      ValueError: If it is no JSON.
+    """
+    try:
+        return parse_json(path.read_bytes())
+    except OSError as error:
+        raise FileNotFoundError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_classes(document: Any, path: pathlib.Path, with_things: bool = False) -> ClassList:
+    """Returns the `categories` of a COCO file in the order of their ids, which is that of scores.
+
+    Args:
+      document: The file's content.
+      path: For complaints.
+      with_things: Whether every category must say if it is a thing.
+
+    Raises:
+      ValueError: If there are none, or one is malformed or there twice.
+    """
+    rows = document.get("categories") if isinstance(document, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f'{path}: expected an object with the list "categories".')
+    infos: dict[int, ClassInfo] = {}
+    for place, row in enumerate(rows):
+        where = f"{path}: categories[{place}]"
+        number = at(where, whole_number, row, "id", 0)
+        isthing = at(where, read_flag, row, "isthing") if with_things else None
+        if number in infos:
+            raise ValueError(f"{path} has two categories of id {number}.")
+        infos[number] = ClassInfo(number, str(row.get("name", number)), isthing=isthing)
+    return ClassList(path.stem, tuple(infos[number] for number in sorted(infos)))
+
+
+def read_image_id(entry: Any, where: str, key: str = "image_id") -> int | str:
+    """Returns the id of an image: a whole number, or text as in Cityscapes.
+
+    Raises:
+      ValueError: If it is neither.
+    """
+    image_id = entry.get(key) if isinstance(entry, dict) else None
+    if isinstance(image_id, bool) or not isinstance(image_id, (int, str)):
+        raise ValueError(f'{where}: expected an object with "{key}", a whole number or text.')
+    return image_id
+
+
+def read_flag(entry: dict[str, Any], key: str, default: int | None = None) -> bool:
+    """Returns a flag that is 0 or 1, or false or true.
+
+    Raises:
+      ValueError: If it is anything else, or is not there and has no default.
+    """
+    value = entry.get(key, default)
+    if value not in (0, 1):
+        raise ValueError(f"{key!r} is {str(value)[:40]}, expected 0 or 1.")
+    return bool(value)
+
+
+def at(where: str, read: Callable[..., _T], *arguments: Any) -> _T:
+    """Calls a reader, and puts the place of what it reads in front of its complaint."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
