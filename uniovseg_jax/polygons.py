@@ -42,7 +42,7 @@ def draw_polygons(polygons: list[Any], height: int, width: int) -> dict[str, Any
     # does not look whether it got that memory.
     limit = 2 * max(height, width)
     for polygon in polygons:
-        if not (_finite_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0):
+        if not (finite_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0):
             raise ValueError("A polygon must be an even number of at least 6 finite numbers.")
         if max(map(abs, polygon)) > limit:
             raise ValueError(f"A polygon reaches far outside of the {height} x {width} image.")
@@ -69,7 +69,7 @@ def _outline(polygon: list[float]) -> float:
     return float(np.abs(edges).max(axis=1).sum())
 
 
-def _finite_numbers(values: Any) -> bool:
+def finite_numbers(values: Any) -> bool:
     """Says whether it is a list of finite numbers."""
     return isinstance(values, list) and all(
         isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < math.inf

@@ -13,6 +13,7 @@ from uniovseg_jax.eval.promptable import (
     TrueMasks,
     center_point,
     prompts_inside,
+    suite_means,
 )
 from uniovseg_jax.eval.prompted import find_best_masks, image_grid, read_record
 from uniovseg_jax.inference.predictor import Predictor
@@ -264,3 +265,32 @@ def test_a_record_is_read_from_bytes_or_pixels_and_named_when_wrong():
         read_record(record | {"image": pixels[:-1]}, 0.5)
     with pytest.raises(ValueError, match="Record x7: RLE"):
         read_record(record | {"masks": [{"size": [21, 34], "counts": "zz"}]}, 0.5)
+
+
+def test_the_box_of_a_mask_ends_behind_its_last_pixels():
+    mask = np.zeros(HW, bool)
+    mask[4:7, 9] = mask[20, 33] = True
+    np.testing.assert_array_equal(_truth(mask[None]).masks.boxes_xyxy, [[9, 4, 34, 21]])
+
+
+def test_every_dataset_of_a_suite_counts_the_same():
+    large, small = PromptableScores(), PromptableScores()
+    large.add({"box": np.full(90, 0.2), "center": np.full(90, 0.4)})
+    large.add({"box": np.full(10, 0.7), "center": np.full(10, 0.4)})
+    small.add({"box": np.array([1.0]), "center": np.array([0.5])})
+    means = suite_means({"a": large.compute(), "b": small.compute()})
+    assert means["box"] == {
+        "iou": pytest.approx((0.25 + 1) / 2),
+        "iou_of_images": pytest.approx((0.45 + 1) / 2),
+        "datasets": 2,
+    }
+    assert means["center"]["iou"] == pytest.approx(0.45)
+
+
+def test_a_suite_with_a_dataset_that_was_not_scored_has_no_mean():
+    scores = PromptableScores()
+    scores.add({"box": np.array([1.0])})
+    with pytest.raises(ValueError, match="b has scores for no mode, a for box; expected the same"):
+        suite_means({"a": scores.compute(), "b": PromptableScores().compute()})
+    with pytest.raises(ValueError, match="needs one at least"):
+        suite_means({})

@@ -75,9 +75,7 @@ class Benchmark:
     void_class: int | None = None
     read_image: Callable[[str], UInt8[np.ndarray, "h w 3"]] | None = None
 
-    def image(
-        self, image_id: str, hw: tuple[int, int] | None
-    ) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, image_id: str, hw: tuple[int, int] | None) -> UInt8[np.ndarray, "h w 3"]:
         """Returns an image, RGB.
 
         Args:

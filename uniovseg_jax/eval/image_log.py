@@ -70,8 +70,8 @@ def _check_settings(path: pathlib.Path, settings: dict[str, Any], process: int) 
         found = json.loads(path.read_text(encoding="utf-8"))
         if other := first_difference(found, settings):
             raise ValueError(
-                f"{path.parent} was made with other settings ({other}); delete it or choose another "
-                "folder."
+                f"{path.parent} was made with other settings ({other}); delete it or choose "
+                "another folder."
             )
     elif process == 0:
         text = json.dumps(settings, indent=1) + "\n"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import UInt8
 
@@ -44,7 +43,7 @@ class NamedScorer:
         ]
         self._benchmark, self._segmenter = benchmark, segmenter
 
-    def on_device(self, device: jax.Device) -> OpenVocabularySegmenter:
+    def on_device(self, device: Any) -> OpenVocabularySegmenter:
         """Returns the segmenter on a device."""
         return self._segmenter.on_device(device)
 

@@ -246,3 +246,39 @@ class PromptableScores:
 
     def _add(self, mode: str, total: Float[np.ndarray, "4"]) -> None:
         self.totals[mode] = self.totals.get(mode, np.zeros(4)) + total
+
+
+def suite_means(
+    parts: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> dict[str, dict[str, float]]:
+    """Returns the plain means over the datasets of a suite, whatever their numbers of masks.
+
+    Args:
+      parts: What `PromptableScores.compute` gave, by dataset.
+
+    Returns:
+      By mode `iou` and `iou_of_images`, and over how many `datasets` they are.
+
+    Raises:
+      ValueError: If there is no dataset, or one was not scored in the modes of the others: the mean
+        would be over other datasets than it says.
+    """
+    if not parts:
+        raise ValueError("A mean over datasets needs one at least.")
+    first = next(iter(parts))
+    for name, scores in parts.items():
+        if set(scores) != set(parts[first]):
+            raise ValueError(
+                f"{name} has scores for {', '.join(scores) or 'no mode'}, {first} for "
+                f"{', '.join(parts[first]) or 'no mode'}; expected the same modes."
+            )
+    return {
+        mode: {
+            "iou": float(np.mean([scores[mode]["iou"] for scores in parts.values()])),
+            "iou_of_images": float(
+                np.mean([scores[mode]["iou_of_images"] for scores in parts.values()])
+            ),
+            "datasets": len(parts),
+        }
+        for mode in parts[first]
+    }

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from uniovseg_jax.eval.promptable import BestMasks, GridScorer, OwnPromptScorer, TrueMasks
+from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.eval.promptable import (
+    MODES,
+    BestMasks,
+    GridScorer,
+    OwnPromptScorer,
+    PromptableScores,
+    TrueMasks,
+)
+from uniovseg_jax.eval.stopwatch import Stopwatch
 from uniovseg_jax.image_io import decode_image
 from uniovseg_jax.inference.predictor import Predictor
 from uniovseg_jax.proposals import point_grid
@@ -82,3 +91,83 @@ def find_best_masks(
                 own.add(masks, quality)
             best |= own.best
     return best
+
+
+class PromptScorer:
+    """Scores the masks that points and boxes give on a benchmark.
+
+    Args:
+      benchmark: With masks.
+      predictor: Of the model.
+      modes: Some of `promptable.MODES`.
+      points_per_side: Side of the point grid.
+      seed: Of the points of the mode `random`.
+
+    Raises:
+      ValueError: If the benchmark has no masks or a mode is unknown.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        predictor: Predictor,
+        modes: Sequence[str],
+        points_per_side: int,
+        seed: int,
+    ):
+        if benchmark.read_masks is None:
+            raise ValueError(f"{benchmark.name} has no masks for prompts.")
+        unknown = [mode for mode in modes if mode not in MODES]
+        if unknown or not modes:
+            named = f"unknown {', '.join(unknown)}" if unknown else "there is none"
+            raise ValueError(f"Modes: {named}; expected some of {', '.join(MODES)}.")
+        self._benchmark, self._predictor = benchmark, predictor
+        self._modes, self._points_per_side, self._seed = tuple(modes), points_per_side, seed
+
+    def on_device(self, device: Any) -> Predictor:
+        """Returns the predictor on a device."""
+        return self._predictor.on_device(device)
+
+    def score(self, model: Predictor, image_id: str) -> dict[str, Any]:
+        """Returns the IoU of every true mask by mode, how well it went, and seconds."""
+        watch = Stopwatch()
+        with watch("load"):
+            image, truth = self.read(image_id)
+        best: dict[str, BestMasks] = {}
+        with watch("network"):
+            if len(truth):
+                best = self.best(model, image_id, image, truth)
+        ious = {mode: found.iou.tolist() for mode, found in best.items()}
+        quality = {mode: float(np.mean(values)) for mode, values in ious.items()}
+        return {"counters": ious, "quality": quality, "seconds": watch.seconds}
+
+    def best(
+        self,
+        model: Predictor,
+        image_id: str,
+        image: UInt8[np.ndarray, "h w 3"],
+        truth: TrueMasks,
+    ) -> dict[str, BestMasks]:
+        """Returns the best mask for every true one by mode."""
+        seed = (self._seed, image_id)
+        return find_best_masks(model, image, truth, self._modes, self._points_per_side, seed)
+
+    def read(self, image_id: str) -> tuple[UInt8[np.ndarray, "h w 3"], TrueMasks]:
+        """Returns an image and its masks; crowds and empty ones are dropped."""
+        assert self._benchmark.read_masks is not None
+        rles = self._benchmark.read_masks(image_id)
+        hw = (rles[0]["size"][0], rles[0]["size"][1]) if rles else None
+        image = self._benchmark.image(image_id, hw)
+        return image, TrueMasks.from_rles(rles, (image.shape[0], image.shape[1]))
+
+    def total(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Returns the scores of all images by mode, see `PromptableScores.compute`."""
+        scores = PromptableScores()
+        for result in results:
+            scores.add({mode: np.array(iou) for mode, iou in result["counters"].items()})
+        return {"promptable": scores.compute()}
+
+    def headline(self, results: Sequence[dict[str, Any]]) -> str:
+        """Returns the mean IoU of the first mode."""
+        found = self.total(results)["promptable"].get(self._modes[0])
+        return f"{self._modes[0]} {100 * found['iou']:.2f}" if found else ""

@@ -20,7 +20,7 @@ _SHOW_EVERY = 20
 class ImageScorer(Protocol):
     """What is done with each image, and with all of them."""
 
-    def on_device(self, device: jax.Device) -> Any:
+    def on_device(self, device: Any) -> Any:
         """Returns the model on a device, for one thread at a time."""
         ...
 
@@ -112,7 +112,7 @@ def ordered(done: dict[str, dict[str, Any]], image_ids: Sequence[str]) -> list[d
     missing = [image_id for image_id in image_ids if image_id not in done]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(image_ids)} images are not scored yet, such as {missing[0]!r}; "
+            f"{len(missing)} of {len(image_ids)} images are not scored, such as {missing[0]!r}: "
             "run the same command again."
         )
     return [done[image_id] for image_id in image_ids]

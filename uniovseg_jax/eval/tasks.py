@@ -171,7 +171,9 @@ class InstanceTask:
         with watch("merge"):
             named, limit = segmenter.name(proposals, "instance"), segmenter.config.max_instances
             ranked = rank_instances(named.probs, named.is_thing, named.masks, limit)
-            rles = {mask: rle_encode(named.masks.mask(mask) > 0) for mask in {r.mask for r in ranked}}
+            rles = {
+                mask: rle_encode(named.masks.mask(mask) > 0) for mask in {r.mask for r in ranked}
+            }
             predicted = [PredictedInstance(rles[r.mask], r.category, r.score) for r in ranked]
         with watch("metric"):
             scores = InstanceScores(self._count)

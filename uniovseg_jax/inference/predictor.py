@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ class Predictor:
         )
         self._image: _EncodedImage | None = None
 
-    def on_device(self, device: jax.Device) -> "Predictor":
+    def on_device(self, device: Any) -> "Predictor":
         """Returns a predictor without an image that works on another device."""
         other = copy.copy(self)
         other._variables = jax.device_put(self._variables, device)

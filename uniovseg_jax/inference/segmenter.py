@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -114,7 +115,7 @@ class OpenVocabularySegmenter:
         self._logit_scale = np.asarray(scale).item()
         self._vocabulary: Vocabulary | None = None
 
-    def on_device(self, device: jax.Device) -> "OpenVocabularySegmenter":
+    def on_device(self, device: Any) -> "OpenVocabularySegmenter":
         """Returns a segmenter with the same vocabulary that works on another device."""
         other = copy.copy(self)
         variables = jax.device_put(self._pretrained.variables, device)

@@ -1,7 +1,6 @@
 """COCO's two annotation files: instances (polygons and run lengths) and panoptic (PNG ids)."""
 
 import functools
-import importlib.util
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -9,24 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from uniovseg_jax.data.coco_file import (
+    find_segments,
+    read_coco_json,
+    read_panoptic_png,
+)
 from uniovseg_jax.data.mask_sources.sampling import Sample
 from uniovseg_jax.data.mask_sources.source import (
-    MAX_IMAGE_BYTES,
     Annotation,
     Candidate,
     FilePart,
     Skipped,
     is_plain_name,
-    parse_json,
     whole_number,
 )
 from uniovseg_jax.data.records import MAX_MASKS
-from uniovseg_jax.image_io import MAX_PIXELS, read_segment_ids
+from uniovseg_jax.image_io import MAX_PIXELS
 from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_encode
 from uniovseg_jax.polygons import draw_polygons
-
-# COCO's file of 118,287 training images has 0.47 GB.
-_MAX_FILE_BYTES = 1 << 32
 
 
 class CocoMasks:
@@ -57,23 +56,12 @@ class CocoMasks:
         self._sample, self._layout = sample, layout
         if not self._images.is_dir():
             raise FileNotFoundError(f"There is no image folder {self._images}.")
-        if not self._path.is_file():
-            raise FileNotFoundError(f"There is no annotation file {self._path}.")
-        try:
-            document = parse_json(FilePart(self._path).read(_MAX_FILE_BYTES))
-        except ValueError as error:
-            raise ValueError(f"{self._path}: {error}") from error
-        self._entries, annotation_list = _lists(document, self._path)
+        document = read_coco_json(self._path)
+        self._entries = document["images"]
         self.total = len(self._entries)
-        _check_unique(self._entries, self._path)
-        self._by_image, self._strays = _group(annotation_list, self._path.name)
+        self._by_image, self._strays = _group(document["annotations"], self._path.name)
         if layout == "coco_panoptic":
-            self._segments = _find_segments(self._path)
-        elif _has_polygons(annotation_list) and not importlib.util.find_spec("pycocotools"):
-            raise ValueError(
-                f"{self._path} holds polygons, which pycocotools draws as COCO does: install it "
-                "(pip install pycocotools)."
-            )
+            self._segments = find_segments(self._path)
 
     def describe(self) -> dict[str, Any]:
         """Returns the layout and the name of the annotation file."""
@@ -128,27 +116,6 @@ class CocoMasks:
         return functools.partial(_read_panoptic, entries, *hw, self._segments)
 
 
-def _lists(document: Any, path: pathlib.Path) -> tuple[list[Any], list[Any]]:
-    found = document if isinstance(document, dict) else {}
-    images, annotations = found.get("images"), found.get("annotations")
-    if not isinstance(images, list) or not isinstance(annotations, list):
-        raise ValueError(f'{path}: expected an object with lists "images" and "annotations".')
-    return images, annotations
-
-
-def _check_unique(images: list[Any], path: pathlib.Path) -> None:
-    seen: dict[Any, int] = {}
-    for index, entry in enumerate(images):
-        image_id = entry.get("id") if isinstance(entry, dict) else None
-        if isinstance(image_id, int):
-            if image_id in seen:
-                raise ValueError(
-                    f"{path}: images[{seen[image_id]}] and images[{index}] have the same id "
-                    f"{image_id}."
-                )
-            seen[image_id] = index
-
-
 def _group(
     annotations: list[Any], file: str
 ) -> tuple[dict[int, list[tuple[int, dict[str, Any]]]], list[Skipped]]:
@@ -161,19 +128,6 @@ def _group(
         except ValueError as error:
             strays.append(Skipped(f"{file}: annotations[{index}]", "bad annotation", str(error)))
     return groups, strays
-
-
-def _has_polygons(annotations: list[Any]) -> bool:
-    return any(isinstance(a, dict) and isinstance(a.get("segmentation"), list) for a in annotations)
-
-
-def _find_segments(path: pathlib.Path) -> pathlib.Path:
-    for parent in (path.parent, path.parent.parent):
-        if (parent / path.stem).is_dir():
-            return parent / path.stem
-    raise FileNotFoundError(
-        f"There is no folder {path.stem} with the PNG files of {path.name}, beside it or above."
-    )
 
 
 def _read_instances(
@@ -208,8 +162,7 @@ def _read_panoptic(
         raise ValueError(f"annotations[{index}] lacks a plain file_name or a list segments_info.")
     if len(infos) > MAX_MASKS:
         raise ValueError(f"annotations[{index}] lists {len(infos)} segments, over {MAX_MASKS}.")
-    encoded = FilePart(folder / entry["file_name"]).read(MAX_IMAGE_BYTES)
-    ids = read_segment_ids(encoded, entry["file_name"])
+    ids = read_panoptic_png(folder / entry["file_name"])
     if ids.shape != (height, width):
         raise ValueError(
             f"{entry['file_name']} has {ids.shape[0]} x {ids.shape[1]} pixels, its image "

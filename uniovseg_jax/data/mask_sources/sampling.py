@@ -7,6 +7,12 @@ from typing import Any, Literal
 _PARTS = 10_000
 
 
+def name_digest(seed: int, name: str) -> int:
+    """Returns 160 bits that a name and a seed decide, and nothing else."""
+    text = f"{seed}:{name}".encode(errors="surrogateescape")
+    return int(hashlib.sha1(text, usedforsecurity=False).hexdigest(), 16)
+
+
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """Which images, or which whole tars, are kept.
@@ -51,6 +57,4 @@ class Sample:
         return dataclasses.asdict(self)
 
     def _keeps(self, name: str) -> bool:
-        text = f"{self.seed}:{name}".encode(errors="surrogateescape")
-        digest = hashlib.sha1(text, usedforsecurity=False).hexdigest()
-        return int(digest, 16) % _PARTS < round(_PARTS * self.share)
+        return name_digest(self.seed, name) % _PARTS < round(_PARTS * self.share)
