@@ -8,6 +8,7 @@ import pytest
 from mask_files import HW, blob, encode, picture, run, skipped_names, write_json
 from pycocotools import mask as coco_mask
 
+from uniovseg_jax.data import coco_file
 from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.data.mask_sources import coco
 from uniovseg_jax.data.mask_sources.sampling import Sample
@@ -85,7 +86,7 @@ def test_instances_have_the_pixels_that_pycocotools_draws(tmp_path, images, inst
 
 def test_polygons_without_pycocotools_are_one_sentence(tmp_path, images, instances, monkeypatch):
     path = write_json(tmp_path / "instances.json", instances[0])
-    monkeypatch.setattr(coco.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(coco_file.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="holds polygons, which pycocotools draws"):
         convert_instances(images, path, tmp_path / "out")
 

@@ -1,36 +1,31 @@
 """COCO's two annotation files: instances (polygons and run lengths) and panoptic (PNG ids)."""
 
 import functools
-import importlib.util
-import io
 import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
+from uniovseg_jax.data.coco_file import (
+    draw_polygons,
+    find_segments,
+    read_coco_json,
+    read_segment_ids,
+)
 from uniovseg_jax.data.mask_sources.sampling import Sample
 from uniovseg_jax.data.mask_sources.source import (
-    MAX_IMAGE_BYTES,
     Annotation,
     Candidate,
     FilePart,
     Skipped,
-    finite_numbers,
     is_plain_name,
-    parse_json,
     whole_number,
 )
 from uniovseg_jax.data.records import MAX_MASKS
-from uniovseg_jax.image_io import MAX_PIXELS, open_image
-from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode, rle_encode
-
-# COCO's file of 118,287 training images has 0.47 GB.
-_MAX_FILE_BYTES = 1 << 32
-# Of all edges of a mask's polygons together, in pixels; the outline of a thing has some thousands.
-_MAX_OUTLINE = 10**6
+from uniovseg_jax.image_io import MAX_PIXELS
+from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_encode
 
 
 class CocoMasks:
@@ -61,23 +56,12 @@ class CocoMasks:
         self._sample, self._layout = sample, layout
         if not self._images.is_dir():
             raise FileNotFoundError(f"There is no image folder {self._images}.")
-        if not self._path.is_file():
-            raise FileNotFoundError(f"There is no annotation file {self._path}.")
-        try:
-            document = parse_json(FilePart(self._path).read(_MAX_FILE_BYTES))
-        except ValueError as error:
-            raise ValueError(f"{self._path}: {error}") from error
-        self._entries, annotation_list = _lists(document, self._path)
+        document = read_coco_json(self._path)
+        self._entries = document["images"]
         self.total = len(self._entries)
-        _check_unique(self._entries, self._path)
-        self._by_image, self._strays = _group(annotation_list, self._path.name)
+        self._by_image, self._strays = _group(document["annotations"], self._path.name)
         if layout == "coco_panoptic":
-            self._segments = _find_segments(self._path)
-        elif _has_polygons(annotation_list) and not importlib.util.find_spec("pycocotools"):
-            raise ValueError(
-                f"{self._path} holds polygons, which pycocotools draws as COCO does: install it "
-                "(pip install pycocotools)."
-            )
+            self._segments = find_segments(self._path)
 
     def describe(self) -> dict[str, Any]:
         """Returns the layout and the name of the annotation file."""
@@ -132,27 +116,6 @@ class CocoMasks:
         return functools.partial(_read_panoptic, entries, *hw, self._segments)
 
 
-def _lists(document: Any, path: pathlib.Path) -> tuple[list[Any], list[Any]]:
-    found = document if isinstance(document, dict) else {}
-    images, annotations = found.get("images"), found.get("annotations")
-    if not isinstance(images, list) or not isinstance(annotations, list):
-        raise ValueError(f'{path}: expected an object with lists "images" and "annotations".')
-    return images, annotations
-
-
-def _check_unique(images: list[Any], path: pathlib.Path) -> None:
-    seen: dict[Any, int] = {}
-    for index, entry in enumerate(images):
-        image_id = entry.get("id") if isinstance(entry, dict) else None
-        if isinstance(image_id, int):
-            if image_id in seen:
-                raise ValueError(
-                    f"{path}: images[{seen[image_id]}] and images[{index}] have the same id "
-                    f"{image_id}."
-                )
-            seen[image_id] = index
-
-
 def _group(
     annotations: list[Any], file: str
 ) -> tuple[dict[int, list[tuple[int, dict[str, Any]]]], list[Skipped]]:
@@ -167,19 +130,6 @@ def _group(
     return groups, strays
 
 
-def _has_polygons(annotations: list[Any]) -> bool:
-    return any(isinstance(a, dict) and isinstance(a.get("segmentation"), list) for a in annotations)
-
-
-def _find_segments(path: pathlib.Path) -> pathlib.Path:
-    for parent in (path.parent, path.parent.parent):
-        if (parent / path.stem).is_dir():
-            return parent / path.stem
-    raise FileNotFoundError(
-        f"There is no folder {path.stem} with the PNG files of {path.name}, beside it or above."
-    )
-
-
 def _read_instances(
     entries: list[tuple[int, dict[str, Any]]], height: int, width: int
 ) -> Annotation:
@@ -191,7 +141,7 @@ def _read_instances(
         segmentation = entry.get("segmentation")
         try:
             if isinstance(segmentation, list):
-                segmentation = _draw_polygons(segmentation, height, width)
+                segmentation = draw_polygons(segmentation, height, width)
             else:
                 # Here, so that the complaint names the entry; a second look costs little.
                 rle_area(segmentation)
@@ -199,41 +149,6 @@ def _read_instances(
             raise ValueError(f"annotations[{index}]: {error}") from error
         masks.append(segmentation)
     return Annotation(height, width, masks, {"crowd": num_crowd})
-
-
-def _draw_polygons(polygons: list[Any], height: int, width: int) -> dict[str, Any]:
-    """Returns the union of polygons as run lengths, drawn as COCO does."""
-    from pycocotools import mask as coco_mask
-
-    # The C code trusts what it gets. Its work and memory grow with the length of the edges, and it
-    # does not look whether it got that memory.
-    limit = 2 * max(height, width)
-    for polygon in polygons:
-        if not (finite_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0):
-            raise ValueError("A polygon must be an even number of at least 6 finite numbers.")
-        if max(map(abs, polygon)) > limit:
-            raise ValueError(f"A polygon reaches far outside of the {height} x {width} image.")
-    if not polygons:
-        raise ValueError("It has no polygon.")
-    # An edge's end points are compared as integers of 32 bits; these stay far below.
-    shapes: Any = [list(map(float, polygon)) for polygon in polygons]
-    outline = sum(map(_outline, shapes))
-    if outline > _MAX_OUTLINE:
-        raise ValueError(
-            f"Its polygons have an outline of {outline:.0f} pixels, more than {_MAX_OUTLINE}."
-        )
-    rles = coco_mask.frPyObjects(shapes, height, width)
-    union = np.zeros((height, width), bool)
-    for rle in rles:
-        union |= rle_decode(rle)
-    return rle_encode(union)
-
-
-def _outline(polygon: list[float]) -> float:
-    """Returns how many pixels the edges of a closed polygon take, drawn one after the other."""
-    corners = np.array(polygon, np.float64).reshape(-1, 2)
-    edges = np.diff(corners, axis=0, append=corners[:1])
-    return float(np.abs(edges).max(axis=1).sum())
 
 
 def _read_panoptic(
@@ -247,7 +162,7 @@ def _read_panoptic(
         raise ValueError(f"annotations[{index}] lacks a plain file_name or a list segments_info.")
     if len(infos) > MAX_MASKS:
         raise ValueError(f"annotations[{index}] lists {len(infos)} segments, over {MAX_MASKS}.")
-    ids = _read_ids(folder / entry["file_name"])
+    ids = read_segment_ids(folder / entry["file_name"])
     if ids.shape != (height, width):
         raise ValueError(
             f"{entry['file_name']} has {ids.shape[0]} x {ids.shape[1]} pixels, its image "
@@ -260,15 +175,3 @@ def _read_panoptic(
     crowd = {info["id"] for info in infos if info.get("iscrowd") not in (None, 0)}
     masks = [rle_encode(ids == number) for number in listed if number not in crowd]
     return Annotation(height, width, masks, {"crowd": len(crowd)})
-
-
-def _read_ids(path: pathlib.Path) -> Int[np.ndarray, "h w"]:
-    """Reads segment ids from a PNG: R + 256 G + 65536 B; 0 is void."""
-    encoded = FilePart(path).read(MAX_IMAGE_BYTES)
-    with open_image(io.BytesIO(encoded), path.name) as image:
-        kind, pixels = (image.format, image.mode), np.asarray(image)
-    if kind not in (("PNG", "RGB"), ("PNG", "RGBA")):
-        raise ValueError(f"{path.name} must be a PNG file of 8-bit colours, got {kind}.")
-    # In int32 before the factors, which leave 8 bits.
-    red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)[:3]
-    return red + 256 * green + 65536 * blue

@@ -1,0 +1,1 @@
+"""The forms that labels come in: one file per form, whatever dataset uses it."""

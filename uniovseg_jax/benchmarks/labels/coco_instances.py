@@ -1,0 +1,152 @@
+"""COCO's instance files: objects as polygons or run lengths, of known classes or of none."""
+
+import pathlib
+from typing import Any
+
+from uniovseg_jax.benchmarks.benchmark import Rle, TrueInstance
+from uniovseg_jax.benchmarks.class_list import ClassList
+from uniovseg_jax.data.coco_file import draw_polygons, read_coco_json
+from uniovseg_jax.data.mask_sources.source import finite_numbers, whole_number
+from uniovseg_jax.masks import MAX_SIDE, rle_decode, rle_encode
+
+
+class CocoInstances:
+    """Objects of the images of one JSON file, in the order of the file; masks are drawn when asked.
+
+    Attributes:
+      path: The JSON file.
+      images: Image files by id; ids that are numbers are written as text.
+    """
+
+    def __init__(
+        self,
+        json_path: pathlib.Path,
+        image_folder: pathlib.Path,
+        classes: ClassList | None = None,
+    ):
+        """Reads the file, which stays in memory, and checks all of it but the masks.
+
+        Args:
+          json_path: The JSON file.
+          image_folder: What its file names are relative to.
+          classes: Whose ids its categories have; None if categories do not matter.
+
+        Raises:
+          FileNotFoundError: If there is no such file.
+          ValueError: If the file is not COCO's, or an annotation is about an image that is not
+            listed or of a category that is no class.
+        """
+        self.path = json_path
+        document = read_coco_json(json_path)
+        self._classes = classes
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._by_image: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        self.images: dict[str, pathlib.Path] = {}
+        for index, entry in enumerate(document["images"]):
+            try:
+                image_id = read_image_id(entry, "id")
+                self.images[image_id] = image_folder / _relative_name(entry.get("file_name"))
+                self._sizes[image_id] = (
+                    whole_number(entry, "height", high=MAX_SIDE),
+                    whole_number(entry, "width", high=MAX_SIDE),
+                )
+            except ValueError as error:
+                raise ValueError(f"{json_path}, images[{index}]: {error}") from error
+            self._by_image[image_id] = []
+        for index, entry in enumerate(document["annotations"]):
+            try:
+                image_id = read_image_id(entry, "image_id")
+                if image_id not in self._by_image:
+                    raise ValueError(f"its image {image_id} is not among the images.")
+                if classes is not None:
+                    _category(entry, classes)
+            except ValueError as error:
+                raise ValueError(f"{json_path}, annotations[{index}]: {error}") from error
+            self._by_image[image_id].append((index, entry))
+
+    def hw(self, image_id: str) -> tuple[int, int]:
+        """Returns height and width of an image as the file states them."""
+        return self._sizes[image_id]
+
+    def instances(self, image_id: str) -> tuple[TrueInstance, ...]:
+        """Returns the objects of an image, crowds included.
+
+        Raises:
+          ValueError: If an annotation is malformed; names it.
+        """
+        if self._classes is None:
+            raise ValueError(f"{self.path} was opened without classes; it has masks only.")
+        found = []
+        for index, entry in self._by_image[image_id]:
+            rle = self._mask(index, entry, image_id)
+            area: Any = entry.get("area")
+            if not finite_numbers([area]) or area < 0:
+                raise ValueError(
+                    f"{self.path}, annotations[{index}]: 'area' is {str(area)[:40]}, expected a "
+                    "number of pixels."
+                )
+            category = _category(entry, self._classes)
+            found.append(TrueInstance(rle, category, float(area), bool(entry.get("iscrowd"))))
+        return tuple(found)
+
+    def masks(self, image_id: str) -> tuple[Rle, ...]:
+        """Returns the masks of an image, those of crowds with `iscrowd`.
+
+        An annotation without any polygon, as labelling tools leave them behind, has no mask.
+
+        Raises:
+          ValueError: If an annotation is malformed; names it.
+        """
+        found = []
+        for index, entry in self._by_image[image_id]:
+            if entry.get("segmentation") == []:
+                continue
+            rle = self._mask(index, entry, image_id)
+            found.append({**rle, "iscrowd": 1} if entry.get("iscrowd") else rle)
+        return tuple(found)
+
+    def _mask(self, index: int, entry: dict[str, Any], image_id: str) -> Rle:
+        """Returns one mask as compressed run lengths of the image's size."""
+        height, width = self._sizes[image_id]
+        segmentation = entry.get("segmentation")
+        try:
+            if isinstance(segmentation, list):
+                return draw_polygons(segmentation, height, width)
+            mask = rle_decode(segmentation)
+            if mask.shape != (height, width):
+                raise ValueError(
+                    f"its mask has {mask.shape[0]} x {mask.shape[1]} pixels, its image {height} x "
+                    f"{width}."
+                )
+            return rle_encode(mask)
+        except ValueError as error:
+            raise ValueError(f"{self.path}, annotations[{index}]: {error}") from error
+
+
+def read_image_id(entry: Any, key: str) -> str:
+    """Returns the id of an image, a number or a name, as text.
+
+    Raises:
+      ValueError: If it is neither.
+    """
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if isinstance(value, str) and value:
+        return value
+    return str(whole_number(entry, key, low=0))
+
+
+def _relative_name(name: Any) -> str:
+    """Returns a file name that stays in its folder; it may be in a folder of that folder."""
+    parts = pathlib.PurePosixPath(name).parts if isinstance(name, str) and "\0" not in name else ()
+    if not parts or parts[0] == "/" or ".." in parts or "\\" in name:
+        raise ValueError(
+            f"'file_name' is {str(name)[:80]!r}, expected that of a file in the image folder."
+        )
+    return name
+
+
+def _category(entry: dict[str, Any], classes: ClassList) -> int:
+    category = whole_number(entry, "category_id", low=0)
+    if category not in classes.index_of:
+        raise ValueError(f"category_id {category} is none of the {len(classes)} {classes.name}.")
+    return classes.index_of[category]
