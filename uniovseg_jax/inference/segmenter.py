@@ -35,7 +35,7 @@ class SegmenterConfig:
       object_threshold: Least predicted quality of a mask in panoptic results.
       overlap_threshold: Least share of its pixels that a mask must own in panoptic results.
       max_instances: Pairs of mask and class in instance results.
-      templates: Prompts around a name, a key of `text_encoder.TEMPLATES`.
+      templates: Prompts around a name, a key of `prompt_templates.TEMPLATES`.
     """
 
     proposals: ProposalConfig = ProposalConfig()
