@@ -25,7 +25,7 @@ from uniovseg_jax.data.records import MAX_MASKS
 from uniovseg_jax.image_io import read_labels
 from uniovseg_jax.masks import rle_encode
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _MASK_SUFFIXES = (".png", ".json")
 # Pixels that touch at a corner belong together, as thin diagonal things should not fall apart.
 _NEIGHBOURS = np.ones((3, 3), bool)
@@ -61,8 +61,8 @@ class FolderMasks:
             raise ValueError(f"min_area must be 0 or more, got {min_area}.")
         if not all(0 <= label < 1 << 16 for label in void_labels):
             raise ValueError(f"Void labels must lie from 0 to 65535, got {list(void_labels)}.")
-        self._images = _by_stem(pathlib.Path(images), _IMAGE_SUFFIXES)
-        self._annotations = _by_stem(pathlib.Path(annotations), _MASK_SUFFIXES)
+        self._images = by_stem(pathlib.Path(images), IMAGE_SUFFIXES)
+        self._annotations = by_stem(pathlib.Path(annotations), _MASK_SUFFIXES)
         self._sample = sample
         self._void_labels, self._min_area = tuple(sorted(set(void_labels))), min_area
         self._stems = sorted(self._images.keys() | self._annotations.keys())
@@ -173,7 +173,13 @@ def _is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, pathlib.Path]:
+def by_stem(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, pathlib.Path]:
+    """Lists the files of some kinds in a folder, in the order of their names.
+
+    Raises:
+      FileNotFoundError: If there is no such folder.
+      ValueError: If it holds no such file, or two of one stem.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
     found: dict[str, pathlib.Path] = {}
