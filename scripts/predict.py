@@ -28,8 +28,8 @@ from uniovseg_jax.inference.mask_generator import AutomaticMaskGenerator
 from uniovseg_jax.inference.results import TASKS, Segmentation
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter, SegmenterConfig
 from uniovseg_jax.masks import rle_decode
+from uniovseg_jax.prompt_templates import TEMPLATES
 from uniovseg_jax.proposals import ProposalConfig
-from uniovseg_jax.text_encoder import TEMPLATES
 from uniovseg_jax.vocabulary import Vocabulary, parse_vocabulary, read_vocabulary
 from uniovseg_jax.weights.store import Pretrained, load_pretrained
 

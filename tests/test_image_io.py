@@ -117,3 +117,37 @@ def test_bad_files_are_named_in_one_sentence(tmp_path):
 def test_float_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match="floating point"):
         read_image(save(tmp_path, Image.new("F", (3, 3)), "a.tiff"))
+
+
+def test_orientation_counts_only_where_the_labels_have_the_turned_size(tmp_path):
+    for orientation, stored in {6: np.rot90(PICTURE, 1), 3: PICTURE[::-1, ::-1]}.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = save(tmp_path, Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
+        assert image_io.stored_hw(path) == stored.shape[:2]
+        # Labels of the turned image, then labels on the pixels as they are stored.
+        np.testing.assert_array_equal(image_io.read_image_for(path, (6, 9)), PICTURE)
+        if orientation == 6:
+            np.testing.assert_array_equal(image_io.read_image_for(path, (9, 6)), stored)
+    square = save(tmp_path, Image.fromarray(np.ascontiguousarray(PICTURE[:, :6])), exif=exif)
+    turned = PICTURE[::-1, 5::-1]
+    np.testing.assert_array_equal(image_io.read_image_for(square, (6, 6)), turned)
+
+
+@pytest.mark.parametrize("orientation", [1, 3])
+def test_labels_of_another_size_are_an_error_before_decoding(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path, Image.fromarray(PICTURE), exif=exif)
+    content = path.read_bytes()
+    path.write_bytes(content[:-40])
+    image_io.check_fits(path, (6, 9))
+    for hw in ((9, 6), (6, 10)):
+        with pytest.raises(ValueError, match=rf"6 x 9 pixels, its labels {hw[0]} x {hw[1]}"):
+            image_io.check_fits(path, hw)
+        with pytest.raises(ValueError, match="its labels"):
+            image_io.read_image_for(path, hw)
+    with pytest.raises(ValueError, match="cannot be read"):
+        image_io.read_image_for(path, (6, 9))
+    with pytest.raises(FileNotFoundError, match="no image file"):
+        image_io.check_fits(tmp_path / "none.png", (6, 9))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from uniovseg_jax.vocabulary import parse_vocabulary, read_vocabulary
+from uniovseg_jax.vocabulary import parse_vocabulary, read_class_lines, read_vocabulary
 
 
 def test_a_string_and_a_list_make_the_same_vocabulary():
@@ -101,3 +101,16 @@ def test_a_missing_class_list_and_unknown_stuff_are_named(tmp_path):
     (tmp_path / "classes.txt").write_text("grass\n")
     with pytest.raises(ValueError, match="stuff name 'sand' is not in the vocabulary"):
         read_vocabulary(tmp_path / "classes.txt", stuff="sand")
+
+
+def test_lines_keep_their_ids_and_say_which_are_not_in_use(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("0:invalid_class_id\n7:red ball, RED ball,sphere")
+    lines = read_class_lines(path)
+    assert [(line.id, line.names) for line in lines] == [
+        (0, ("invalid_class_id",)),
+        (7, ("red ball", "sphere")),
+    ]
+    assert [line.is_placeholder for line in lines] == [True, False]
+    path.write_text("a\n\nb: c")
+    assert [line.id for line in read_class_lines(path)] == [None, None]

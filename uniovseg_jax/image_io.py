@@ -13,6 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # Larger files are refused before they are decoded.
 MAX_PIXELS = 1 << 26
+_ORIENTATION = 0x0112
+# Orientations that exchange height and width.
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
@@ -28,13 +31,56 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
       FileNotFoundError: If there is no such file.
       ValueError: If it is no whole image of these formats or has more than `MAX_PIXELS` pixels.
     """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no image file {path}.")
-    if not path.is_file():
-        raise ValueError(f"{path} is not an image file.")
-    with open_image(path, str(path)) as image:
+    with _open_file(path) as image:
         return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def read_image_for(path: str | os.PathLike[str], hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """`read_image` of an image whose labels have a known size.
+
+    Its EXIF orientation counts only if it gives that size: labels are never turned, and most were
+    drawn on the pixels as they are stored.
+
+    Args:
+      path: As `read_image`.
+      hw: Height and width of the labels.
+
+    Raises:
+      FileNotFoundError: As `read_image`.
+      ValueError: As `read_image`, or if the image has another size, turned or not.
+    """
+    check_fits(path, hw)
+    with _open_file(path) as image:
+        turned = ImageOps.exif_transpose(image)
+        return _to_rgb(turned if (turned.height, turned.width) == hw else image)
+
+
+def check_fits(path: str | os.PathLike[str], hw: tuple[int, int]) -> None:
+    """Makes sure that `read_image_for` would give an image of this size, without decoding it.
+
+    Raises:
+      FileNotFoundError: As `read_image`.
+      ValueError: If it would not.
+    """
+    with _open_file(path) as image:
+        stored = image.height, image.width
+        # Of a PNG file the tag is found only after decoding: looked for where it can matter.
+        sideways = stored == hw[::-1] != hw and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+    if stored != hw and not sideways:
+        raise ValueError(
+            f"{path} has {stored[0]} x {stored[1]} pixels, its labels {hw[0]} x {hw[1]}."
+        )
+
+
+def stored_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns height and width as a file states them, not turned, without decoding it.
+
+    Raises:
+      FileNotFoundError: As `read_image`.
+      ValueError: As `read_image`.
+    """
+    with _open_file(path) as image:
+        return image.height, image.width
 
 
 def decode_image(encoded: bytes | np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
@@ -99,6 +145,17 @@ def read_segment_ids(encoded: bytes, name: str) -> Int32[np.ndarray, "h w"]:
         ids <<= 8
         ids |= pixels[..., channel]
     return ids
+
+
+@contextlib.contextmanager
+def _open_file(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no image file {path}.")
+    if not path.is_file():
+        raise ValueError(f"{path} is not an image file.")
+    with open_image(path, str(path)) as image:
+        yield image
 
 
 @contextlib.contextmanager

@@ -12,30 +12,9 @@ from jaxtyping import Float, Int
 
 from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.prompt_templates import TEMPLATES, fill
 from uniovseg_jax.text_cache import TextCache, text_digest
 from uniovseg_jax.weights.store import Pretrained
-
-# `vild14` are the 14 prompts that FC-CLIP and the released Uni-OVSeg code use; the missing full
-# stops are as in the source.
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "single": ("a photo of a {}.",),
-    "vild14": (
-        "a photo of a {}.",
-        "This is a photo of a {}",
-        "There is a {} in the scene",
-        "There is the {} in the scene",
-        "a photo of a {} in the scene",
-        "a photo of a small {}.",
-        "a photo of a medium {}.",
-        "a photo of a large {}.",
-        "This is a photo of a small {}.",
-        "This is a photo of a medium {}.",
-        "This is a photo of a large {}.",
-        "There is a small {} in the scene.",
-        "There is a medium {} in the scene.",
-        "There is a large {} in the scene.",
-    ),
-}
 
 # Prompts per call of the text tower, at most.
 _LARGEST_BUCKET = 256
@@ -55,7 +34,7 @@ class TextEncoder:
 
     Args:
       pretrained: A model with the part `clip`.
-      templates: A key of `TEMPLATES`, or prompts with a `{}` for the name.
+      templates: A key of `TEMPLATES`, or prompts as `prompt_templates.fill` takes them.
       cache_dir: Folder in which vectors are kept for later runs; None keeps them for this one.
       one_by_one: Encode every name by itself, so that its vector is the same to the last bit
         whatever names come with it; slower.
@@ -128,13 +107,13 @@ class TextEncoder:
         """Tells whether a name fits the text tower's positions in every prompt."""
         if name in self._cache:
             return True
-        prompts = [template.replace("{}", name) for template in self.templates]
+        prompts = [fill(template, name) for template in self.templates]
         tokens = self._tokenizer(prompts)
         full = np.flatnonzero(tokens[:, -1] != 0).tolist()
         return all(self._tokenizer.count(prompts[row]) <= tokens.shape[1] for row in full)
 
     def _tokenize(self, names: Sequence[str]) -> Int[np.ndarray, "p t"]:
-        prompts = [template.replace("{}", name) for name in names for template in self.templates]
+        prompts = [fill(template, name) for name in names for template in self.templates]
         tokens = self._tokenizer(prompts)
         limit = tokens.shape[1]
         # Only a row without padding can have been cut.

@@ -96,6 +96,24 @@ def _split(names: str | Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(" ".join(part.split()) for part in entry.split("|")) for entry in names]
 
 
+@dataclasses.dataclass(frozen=True)
+class ClassLine:
+    """One line of a class list.
+
+    Attributes:
+      id: The number before the names; None if lines have none.
+      names: Those of the class, each once.
+    """
+
+    id: int | None
+    names: tuple[str, ...]
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether it says that its id is not in use."""
+        return self.names == (_PLACEHOLDER,)
+
+
 def parse_vocabulary(
     names: str | Iterable[str],
     stuff: str | Iterable[str] = (),
@@ -144,6 +162,19 @@ def read_vocabulary(
       ValueError: If it holds no category, only some of the lines have an id, an id occurs twice, a
         name is empty, or a stuff name is not among the names.
     """
+    names = [line.names for line in read_class_lines(path) if not line.is_placeholder]
+    if not names:
+        raise ValueError(f"{path} is empty; expected one category per line.")
+    return _assemble(names, stuff, background)
+
+
+def read_class_lines(path: str | os.PathLike[str]) -> list[ClassLine]:
+    """Reads the lines that `read_vocabulary` describes, empty ones left out.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ValueError: If only some of the lines have an id, an id occurs twice, or a name is empty.
+    """
     file = pathlib.Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; expected a class list.")
@@ -151,7 +182,7 @@ def read_vocabulary(
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text in UTF-8: {error}.") from error
-    entries, ids, numbered = [], [], 0
+    found = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -159,19 +190,19 @@ def read_vocabulary(
         names = [" ".join(name.split()) for name in re.split("[,|]", match[2] if match else line)]
         if not all(names):
             raise ValueError(f"{file}, line {number}: an empty name in {line.strip()!r}.")
-        first: dict[str, str] = {}
-        for name in names:
-            first.setdefault(_normalise(name), name)
-        if match:
-            ids.append(int(match[1]))
-        numbered += 1
-        if list(first) != [_PLACEHOLDER]:
-            entries.append(tuple(first.values()))
-    if not entries:
-        raise ValueError(f"{file} is empty; expected one category per line.")
-    if ids and (len(ids) != numbered or len(set(ids)) != len(ids)):
+        found.append(ClassLine(int(match[1]) if match else None, distinct_names(names)))
+    ids = [line.id for line in found if line.id is not None]
+    if ids and (len(ids) != len(found) or len(set(ids)) != len(ids)):
         raise ValueError(f"{file}: expected an id of its own on every line, or on none.")
-    return _assemble(entries, stuff, background)
+    return found
+
+
+def distinct_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Leaves out names that repeat an earlier one but for case and blanks."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(_normalise(name), name)
+    return tuple(first.values())
 
 
 def _assemble(

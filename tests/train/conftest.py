@@ -11,7 +11,7 @@ from uniovseg_jax.alignment.store_writer import write_targets
 from uniovseg_jax.models.presets import config_from_dict, get_preset
 from uniovseg_jax.models.tokenizer import train_tokenizer
 from uniovseg_jax.models.uniovseg import init_variables
-from uniovseg_jax.text_encoder import TEMPLATES
+from uniovseg_jax.prompt_templates import TEMPLATES
 from uniovseg_jax.weights.store import save_pretrained
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent

@@ -34,7 +34,7 @@ def name_true_masks(
       base: The frozen model.
       records: Of the panoptic part.
       size_sets: Input sides that go together, one set per row.
-      templates: Prompts, see `text_encoder.TEMPLATES`.
+      templates: Prompts, see `prompt_templates.TEMPLATES`.
       batch_size: Images per call of the device.
 
     Returns:

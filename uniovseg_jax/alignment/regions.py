@@ -39,7 +39,7 @@ class AlignmentConfig:
       min_cosine: Pairs of a lower mean cosine are dropped; None keeps all. Needs cost `cosine`.
       confident_share: Share of all pairs that is trained on, those with the largest margins; see
         `pairs.choose_confident`. 1 keeps all.
-      templates: Prompts around an entity, a key of `text_encoder.TEMPLATES`.
+      templates: Prompts around an entity, a key of `prompt_templates.TEMPLATES`.
       batch_size: Images per call of the device.
     """
 

@@ -4,10 +4,13 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import pathlib
 
 import numpy as np
 from jaxtyping import Bool, Int32
+
+from uniovseg_jax.vocabulary import Category, Vocabulary, distinct_names, read_class_lines
 
 _FOLDER = pathlib.Path(__file__).resolve().parent / "class_lists"
 VOID = -1
@@ -75,6 +78,60 @@ class ClassList:
             if value < size:
                 table[value] = index
         return table
+
+    def numbered_by_index(self) -> "ClassList":
+        """Returns the same classes with indices as ids, as several prepared files number them."""
+        classes = [dataclasses.replace(info, id=index) for index, info in enumerate(self.classes)]
+        return dataclasses.replace(self, classes=tuple(classes))
+
+    def vocabulary(self, synonyms: str | os.PathLike[str] | None = None) -> Vocabulary:
+        """Returns the names that regions are compared with, class by class.
+
+        Two classes may share a name, of which the first one wins; the order is that of the indices.
+
+        Args:
+          synonyms: File with a line `id:name1,name2` for every class, numbered as `synonym_ids`
+            says; where that counts from 1, a line 0 is of no class. Without a file the official
+            names are taken.
+
+        Raises:
+          FileNotFoundError: If there is no such file.
+          ValueError: If it is malformed, has no line for a class or one for an unknown id.
+        """
+        if synonyms is None:
+            names = [distinct_names((info.name, *info.synonyms)) for info in self.classes]
+        else:
+            names = self._published_names(synonyms)
+        things = self.is_thing.tolist()
+        return Vocabulary(tuple(map(Category, names, things)))
+
+    def _published_names(self, path: str | os.PathLike[str]) -> list[tuple[str, ...]]:
+        numbers = {
+            "id": [info.id for info in self.classes],
+            "index": range(len(self)),
+            "index + 1": range(1, len(self) + 1),
+        }[self.synonym_ids]
+        # 0 says what is unlabelled, or background, where a list counts from 1.
+        lines = {
+            line.id: line.names
+            for line in read_class_lines(path)
+            if not line.is_placeholder and (line.id != 0 or 0 in numbers)
+        }
+        if None in lines:
+            raise ValueError(f"{path} has lines without ids; expected `id:name1,name2`.")
+        unknown = [number for number in lines if number not in set(numbers)]
+        if unknown:
+            raise ValueError(
+                f"{path} has a line for {unknown[0]}, which is no class of {self.name}; expected "
+                f"{len(self)} lines `id:name1,name2`, of which the first is for {numbers[0]}."
+            )
+        for number, info in zip(numbers, self.classes, strict=True):
+            if number not in lines:
+                raise ValueError(
+                    f"{path} has no line for {number}, {info.name} of {self.name}; expected one "
+                    f"for each of the {len(self)} classes."
+                )
+        return [lines[number] for number in numbers]
 
 
 def load_class_list(name: str) -> ClassList:

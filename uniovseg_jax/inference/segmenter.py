@@ -42,7 +42,7 @@ class SegmenterConfig:
       object_threshold: Least predicted quality of a mask in panoptic results.
       overlap_threshold: Least share of its pixels that a mask must own in panoptic results.
       max_instances: Pairs of mask and class in instance results.
-      templates: Prompts around a name, a key of `text_encoder.TEMPLATES`.
+      templates: Prompts around a name, a key of `prompt_templates.TEMPLATES`.
       min_class_prob: Least probability of a mask's best class.
       semantic: How masks are merged to semantic results.
       contained: Share of a mask inside a larger one of the same class from which it is dropped as

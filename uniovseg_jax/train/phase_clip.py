@@ -19,8 +19,8 @@ from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.models.presets import UniOVSegConfig
 from uniovseg_jax.models.tokenizer import Tokenizer, train_tokenizer
 from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.prompt_templates import TEMPLATES
 from uniovseg_jax.proposals import letterbox
-from uniovseg_jax.text_encoder import TEMPLATES
 from uniovseg_jax.train import evaluations, objectives, sharding
 from uniovseg_jax.train.initialise import initial_variables
 from uniovseg_jax.train.phase import Phase, make_batches, make_model, prepare_tinyscenes
@@ -40,7 +40,7 @@ def make_clip(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Me
     word_weight = config.loss.word_weight
     captions = _sample_captions(train) if tokenizer is None or word_weight else []
     if tokenizer is None:
-        texts = captions + [template for group in TEMPLATES.values() for template in group]
+        texts = [*captions, *TEMPLATES["single"], *TEMPLATES["vild14"]]
         clip = model_config.clip
         tokenizer = train_tokenizer(texts, clip.vocab_size, clip.context_length)
 

@@ -1,0 +1,198 @@
+"""The datasets with classes: where their files are, and which of them is read for what.
+
+Where an owner's files can be read as they are, they are; otherwise the layouts are those that
+detectron2's users prepare, and `preparation/` makes them.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+
+from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.benchmarks.check import check_pairs
+from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList, load_class_list
+from uniovseg_jax.benchmarks.labels.coco_instances import CocoInstances
+from uniovseg_jax.benchmarks.labels.label_maps import LabelMaps
+from uniovseg_jax.benchmarks.labels.panoptic_maps import PanopticMaps
+from uniovseg_jax.benchmarks.pascal import (
+    long_name,
+    open_context59,
+    open_context459,
+    open_voc20,
+    open_voc20b,
+    open_voc21,
+    prepared_files,
+    semantic_benchmark,
+)
+from uniovseg_jax.data.mask_sources.folder import IMAGE_SUFFIXES, by_stem
+from uniovseg_jax.vocabulary import read_class_lines
+
+_VOID_8, _VOID_16 = 255, 65535
+# Values of Cityscapes' label maps, of which 19 are scored.
+_CITYSCAPES_VALUES = range(34)
+
+
+def open_coco_panoptic(root: pathlib.Path, split: str) -> Benchmark:
+    """COCO 2017 with 80 things and 53 kinds of stuff; semantic labels are painted from segments."""
+    long_name(split)
+    folder, year = root / "coco", f"{split}2017"
+    classes = load_class_list("coco_panoptic_133")
+    maps = PanopticMaps(folder / "annotations" / f"panoptic_{year}.json", classes)
+    files = by_stem(folder / year, (".jpg",))
+    ids = {pathlib.PurePath(name).stem: image_id for image_id, name in maps.file_names.items()}
+    check_pairs(files, ids, maps.path)
+    benchmark = Benchmark(
+        name="coco_panoptic",
+        images={ids[stem]: path for stem, path in files.items()},
+        read_semantic=maps.semantic,
+        read_panoptic=maps.read,
+        classes=classes,
+        read_sizes=maps.hw,
+    )
+    return _with_instances(benchmark, folder / "annotations" / f"instances_{year}.json", classes)
+
+
+def open_ade20k_150(root: pathlib.Path, split: str) -> Benchmark:
+    """ADE20K's 150 classes; segments and instances where their files were prepared."""
+    folder, long = root / "ADEChallengeData2016", long_name(split)
+    classes = load_class_list("ade20k_150")
+    images = by_stem(folder / "images" / long, (".jpg",))
+    if (folder / "annotations_detectron2").is_dir():
+        files = by_stem(folder / "annotations_detectron2" / long, (".png",))
+        labels = LabelMaps(files, classes.numbered_by_index().index_of, {_VOID_8})
+    else:
+        files = by_stem(folder / "annotations" / long, (".png",))
+        labels = LabelMaps(files, classes.index_of, {0})
+    benchmark = semantic_benchmark("ade20k_150", folder, (images, files), labels, classes)
+    # The files that are made number categories by their indices.
+    categories = classes.numbered_by_index()
+    benchmark = _with_panoptic(benchmark, folder / f"ade20k_panoptic_{split}.json", categories)
+    return _with_instances(benchmark, folder / f"ade20k_instance_{split}.json", categories)
+
+
+def open_ade20k_847(root: pathlib.Path, split: str) -> Benchmark:
+    """ADE20K's 847 classes, A-847, at the size of the prepared images."""
+    classes, folder = load_class_list("ade20k_847"), "ADE20K_2021_17_01"
+    folders = f"{folder}/images_detectron2", f"{folder}/annotations_detectron2"
+    files = prepared_files(root, split, *folders, ".tif")
+    labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {_VOID_16}, sixteen_bit=True)
+    return semantic_benchmark("ade20k_847", root / folder, files, labels, classes)
+
+
+def open_cityscapes(root: pathlib.Path, split: str) -> Benchmark:
+    """Cityscapes' 19 classes; instances are the segments of things, where segments were prepared.
+
+    The official instance score reads other files by its own rules.
+    """
+    long_name(split)
+    folder, classes = root / "cityscapes", load_class_list("cityscapes_19")
+    images = _by_city(folder / "leftImg8bit" / split, "_leftImg8bit.png")
+    files = _by_city(folder / "gtFine" / split, "_gtFine_labelIds.png")
+    void = set(_CITYSCAPES_VALUES) - classes.index_of.keys()
+    labels = LabelMaps(files, classes.index_of, void)
+    benchmark = dataclasses.replace(
+        semantic_benchmark("cityscapes", folder, (images, files), labels, classes),
+        resize=(1024, 2560),
+    )
+    # Images by their ids: the names of images in that file exist nowhere.
+    json_path = folder / "gtFine" / f"cityscapes_panoptic_{split}.json"
+    return _with_panoptic(benchmark, json_path, classes)
+
+
+def open_folder(root: pathlib.Path, split: str) -> Benchmark:
+    """Anybody's label maps: `images/`, `labels/` (PNG or TIFF) and `names.txt` in the data root.
+
+    A line of `names.txt` is a class, `name1,name2` or `id:name1,name2`; without ids, the first line
+    is the value 0. 255 and, in TIFF files or 16 bits, 65535 are void unless a class has that id.
+    Either folder may have one folder per split.
+    """
+    lines = read_class_lines(root / "names.txt")
+    infos = [
+        ClassInfo(number if line.id is None else line.id, line.names[0], line.names[1:])
+        for number, line in enumerate(lines)
+        if not line.is_placeholder
+    ]
+    if not infos:
+        raise ValueError(f"{root / 'names.txt'} holds no class; expected one in each line.")
+    classes = ClassList(root.name, tuple(infos))
+    images, files = (
+        by_stem(part / split if (part / split).is_dir() else part, suffixes)
+        for part, suffixes in (
+            (root / "images", IMAGE_SUFFIXES),
+            (root / "labels", (".png", ".tif", ".tiff")),
+        )
+    )
+    labels = LabelMaps(files, classes.index_of, {_VOID_8, _VOID_16} - classes.index_of.keys())
+    return semantic_benchmark("folder", root, (images, files), labels, classes)
+
+
+def _with_panoptic(
+    benchmark: Benchmark, json_path: pathlib.Path, categories: ClassList
+) -> Benchmark:
+    """Adds segments, and their things as instances, if the file is there."""
+    if not json_path.is_file():
+        return benchmark
+    maps = PanopticMaps(json_path, categories)
+    check_pairs(benchmark.images, maps.file_names, json_path)
+    return dataclasses.replace(
+        benchmark,
+        read_panoptic=maps.read,
+        read_instances=maps.instances,
+        read_sizes=_same_size(benchmark.read_sizes, maps.hw, json_path),
+    )
+
+
+def _with_instances(
+    benchmark: Benchmark, json_path: pathlib.Path, categories: ClassList
+) -> Benchmark:
+    """Adds the instances of COCO's form, if the file is there."""
+    if not json_path.is_file():
+        return benchmark
+    coco = CocoInstances(json_path, pathlib.Path(), categories)
+    check_pairs(benchmark.images, coco.images, json_path)
+    return dataclasses.replace(
+        benchmark,
+        read_instances=coco.instances,
+        read_sizes=_same_size(benchmark.read_sizes, coco.hw, json_path),
+    )
+
+
+def _same_size(
+    first: Callable[[str], tuple[int, int]] | None,
+    second: Callable[[str], tuple[int, int]],
+    where: pathlib.Path,
+) -> Callable[[str], tuple[int, int]]:
+    """Reads sizes that two files state, and makes sure that they agree."""
+
+    def read(image_id: str) -> tuple[int, int]:
+        hw = second(image_id)
+        other = hw if first is None else first(image_id)
+        if hw != other:
+            raise ValueError(
+                f"{where}: labels of {image_id!r} have {hw[0]} x {hw[1]} pixels, other labels of "
+                f"that image {other[0]} x {other[1]}."
+            )
+        return hw
+
+    return read
+
+
+def _by_city(folder: pathlib.Path, ending: str) -> dict[str, pathlib.Path]:
+    """Lists files of all cities by what is before the ending: city, sequence and frame."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    return {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*/*{ending}"))}
+
+
+NAMED: Mapping[str, Callable[[pathlib.Path, str], Benchmark]] = {
+    "coco_panoptic": open_coco_panoptic,
+    "ade20k_150": open_ade20k_150,
+    "ade20k_847": open_ade20k_847,
+    "pascal_context_59": open_context59,
+    "pascal_context_459": open_context459,
+    "pascal_voc21": open_voc21,
+    "pascal_voc20": open_voc20,
+    "pascal_voc20b": open_voc20b,
+    "cityscapes": open_cityscapes,
+    "folder": open_folder,
+}

@@ -1,0 +1,195 @@
+"""PASCAL VOC 2012 and PASCAL Context, prepared or as their owners ship them."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.benchmarks.check import check_pairs
+from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList, load_class_list
+from uniovseg_jax.benchmarks.labels.label_maps import LabelMaps
+from uniovseg_jax.data.mask_sources.folder import by_stem
+from uniovseg_jax.data.mask_sources.source import (
+    MAX_ANNOTATION_BYTES,
+    FilePart,
+    is_plain_name,
+    parse_json,
+)
+
+# What most datasets call the folders of the two splits.
+LONG_NAMES = {"train": "training", "val": "validation"}
+_VOID_8, _VOID_16 = 255, 65535
+# Images and label files, by id.
+_Files = tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]
+
+_MERGED_JSON_UNVERIFIED = (
+    "That trainval_merged.json has a list `images` with `file_name` and `phase` was not checked "
+    "against the real file.",
+)
+_CONTEXT_59_UNVERIFIED = (
+    "The 59 classes were taken from the full label maps (.mat); that the PASCAL in Detail "
+    "annotations of trainval_merged.json give the same pixels was not checked.",
+)
+
+
+def semantic_benchmark(
+    name: str, root: pathlib.Path, files: _Files, labels: LabelMaps, classes: ClassList
+) -> Benchmark:
+    """Makes a benchmark of one label map per image.
+
+    Raises:
+      ValueError: If images and label files do not belong together.
+    """
+    check_pairs(*files, root)
+    return Benchmark(
+        name=name,
+        images=files[0],
+        read_semantic=labels.read,
+        classes=classes,
+        read_sizes=labels.hw,
+    )
+
+
+def prepared_files(root: pathlib.Path, split: str, images: str, labels: str, suffix: str) -> _Files:
+    """Lists the folders `training` or `validation` of a prepared dataset.
+
+    Raises:
+      FileNotFoundError: If a folder is missing.
+      ValueError: If a folder holds nothing of its kind, or there is no such split.
+    """
+    long = long_name(split)
+    return by_stem(root / images / long, (".jpg",)), by_stem(root / labels / long, (suffix,))
+
+
+def long_name(split: str) -> str:
+    """Returns `training` or `validation`.
+
+    Raises:
+      ValueError: If the split is neither `train` nor `val`.
+    """
+    if split not in LONG_NAMES:
+        raise ValueError(f"There is no split {split!r}; expected train or val.")
+    return LONG_NAMES[split]
+
+
+def open_voc21(root: pathlib.Path, split: str) -> Benchmark:
+    """PASCAL VOC with background as a class, PAS-21."""
+    classes, files = load_class_list("voc_21"), _voc_files(root, split)
+    labels = LabelMaps(files[1], classes.index_of, {_VOID_8})
+    return semantic_benchmark("pascal_voc21", root, files, labels, classes)
+
+
+def open_voc20(root: pathlib.Path, split: str) -> Benchmark:
+    """PASCAL VOC without background, PAS-20: its pixels are not scored."""
+    classes = load_class_list("voc_20")
+    if (root / "pascal_voc_d2" / "annotations_pascal20").is_dir():
+        folders = "pascal_voc_d2/images", "pascal_voc_d2/annotations_pascal20"
+        files = prepared_files(root, split, *folders, ".png")
+        labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {_VOID_8})
+    else:
+        files = _voc_files(root, split)
+        labels = LabelMaps(files[1], classes.index_of, {0, _VOID_8})
+    return semantic_benchmark("pascal_voc20", root, files, labels, classes)
+
+
+def open_voc20b(root: pathlib.Path, split: str) -> Benchmark:
+    """PASCAL VOC with a background that is told by the other names of PASCAL Context, PAS-20b.
+
+    Source: OpenSeg (Ghiasi et al. 2022); CAT-Seg (Cho et al. 2024).
+    """
+    voc, context = load_class_list("voc_20"), load_class_list("pascal_context_59")
+    classes = ClassList("voc_20_background", (*voc.classes, ClassInfo(0, "background")))
+    own = {info.name for info in voc.classes}
+    others = [info for info in context.classes if info.name not in own]
+    # One name for each, as the protocol has it.
+    words = [ClassInfo(n, info.name) for n, info in enumerate([*voc.classes, *others])]
+    files = _voc_files(root, split)
+    labels = LabelMaps(files[1], classes.index_of, {_VOID_8})
+    return dataclasses.replace(
+        semantic_benchmark("pascal_voc20b", root, files, labels, classes),
+        words=ClassList("voc_20_context_39", tuple(words)),
+        folded=np.minimum(np.arange(len(words)), len(voc)).astype(np.int32),
+    )
+
+
+def open_context59(root: pathlib.Path, split: str) -> Benchmark:
+    """PASCAL Context with its 59 frequent classes, PC-59; no background."""
+    name, classes = "pascal_context_59", load_class_list("pascal_context_59")
+    folders = "pascal_ctx_d2/images", "pascal_ctx_d2/annotations_ctx59"
+    if (root / folders[1]).is_dir():
+        files = prepared_files(root, split, *folders, ".png")
+        labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {_VOID_8})
+        return semantic_benchmark(name, root, files, labels, classes)
+    files = _context_files(root, split, folders[1])
+    everything = {0, *load_class_list("pascal_context_459").index_of}
+    labels = LabelMaps(files[1], classes.index_of, everything - classes.index_of.keys())
+    return dataclasses.replace(
+        semantic_benchmark(name, root, files, labels, classes),
+        unverified=_MERGED_JSON_UNVERIFIED + _CONTEXT_59_UNVERIFIED,
+    )
+
+
+def open_context459(root: pathlib.Path, split: str) -> Benchmark:
+    """PASCAL Context with all its classes, PC-459."""
+    name, classes = "pascal_context_459", load_class_list("pascal_context_459")
+    folders = "pascal_ctx_d2/images", "pascal_ctx_d2/annotations_ctx459"
+    if (root / folders[1]).is_dir():
+        files = prepared_files(root, split, *folders, ".tif")
+        labels = LabelMaps(
+            files[1], classes.numbered_by_index().index_of, {_VOID_16}, sixteen_bit=True
+        )
+        return semantic_benchmark(name, root, files, labels, classes)
+    files = _context_files(root, split, folders[1])
+    labels = LabelMaps(files[1], classes.index_of, {0})
+    return dataclasses.replace(
+        semantic_benchmark(name, root, files, labels, classes),
+        unverified=_MERGED_JSON_UNVERIFIED,
+    )
+
+
+def _voc_files(root: pathlib.Path, split: str) -> _Files:
+    """Lists labels that are 0 for background and 1 to 20, prepared or the devkit's."""
+    folders = "pascal_voc_d2/images", "pascal_voc_d2/annotations_pascal21"
+    if (root / folders[1]).is_dir():
+        return prepared_files(root, split, *folders, ".png")
+    devkit = root / "VOCdevkit" / "VOC2012"
+    names = devkit / "ImageSets" / "Segmentation" / f"{split}.txt"
+    long_name(split)
+    if not names.is_file():
+        raise FileNotFoundError(f"There is neither a folder {root / folders[1]} nor {names}.")
+    stems = _plain(names.read_text(encoding="utf-8").split(), names)
+    return (
+        {stem: devkit / "JPEGImages" / f"{stem}.jpg" for stem in stems},
+        {stem: devkit / "SegmentationClass" / f"{stem}.png" for stem in stems},
+    )
+
+
+def _context_files(root: pathlib.Path, split: str, prepared: str) -> _Files:
+    """Lists the full label maps of a split, which only the merged annotations name."""
+    devkit = root / "VOCdevkit" / "VOC2010"
+    merged = devkit / "trainval_merged.json"
+    long_name(split)
+    if not merged.is_file():
+        raise FileNotFoundError(f"There is neither a folder {root / prepared} nor {merged}.")
+    document = parse_json(FilePart(merged).read(16 * MAX_ANNOTATION_BYTES))
+    images = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(images, list) or not all(isinstance(entry, dict) for entry in images):
+        raise ValueError(f'{merged}: expected an object with a list "images".')
+    chosen = [entry.get("file_name") for entry in images if entry.get("phase") == split]
+    stems = [pathlib.PurePath(name).stem for name in _plain(chosen, merged)]
+    return (
+        {stem: devkit / "JPEGImages" / f"{stem}.jpg" for stem in stems},
+        {stem: devkit / "trainval" / f"{stem}.mat" for stem in stems},
+    )
+
+
+def _plain(names: Iterable[object], where: pathlib.Path) -> list[str]:
+    """Returns names in their order; they come from outside, and become names of files."""
+    found = []
+    for name in names:
+        if not isinstance(name, str) or not is_plain_name(name):
+            raise ValueError(f"{where} names an image {str(name)[:40]!r}; expected a plain name.")
+        found.append(name)
+    return sorted(set(found))
