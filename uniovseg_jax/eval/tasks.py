@@ -55,6 +55,12 @@ class NamedTask(Protocol):
         """Adds up images: fractions in 0..1, `all` and `per_class` as the scores give them."""
         ...
 
+    def maps(
+        self, truth: Any, segmenter: OpenVocabularySegmenter, proposals: ImageProposals
+    ) -> tuple[LabelMap, LabelMap]:
+        """Returns the class of every pixel, -1 for void, in truth and as predicted, to be drawn."""
+        ...
+
 
 class SemanticTask:
     """mIoU and its kin."""

@@ -1,0 +1,60 @@
+"""What the paper's tables say, beside which results are put.
+
+Source: arXiv 2402.08960, tables 1, 2 and 4; the rows of other methods as printed there.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+_FILE = pathlib.Path(__file__).resolve().parent / "paper_tables.json"
+OURS = "Uni-OVSeg"
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperRow:
+    """One method of a table.
+
+    Attributes:
+      table: Number of the table.
+      group: `fully_supervised`, `weakly_supervised` or `unsupervised`.
+      method: Its name.
+      training_data: What it has seen.
+      scores: Percent, by benchmark and metric, such as `panoptic.pq`.
+    """
+
+    table: str
+    group: str
+    method: str
+    training_data: str
+    scores: dict[str, dict[str, float]]
+
+
+@functools.cache
+def paper_rows() -> tuple[PaperRow, ...]:
+    """Returns the rows of tables 1 and 2, and of table 4 what only it has."""
+    return tuple(PaperRow(**row) for row in _read()["methods"])
+
+
+def paper_score(benchmark: str, metric: str) -> float | None:
+    """Returns what the paper reports for its own method, percent; None if it does not."""
+    for row in paper_rows():
+        if row.method == OURS and metric in row.scores.get(benchmark, {}):
+            return row.scores[benchmark][metric]
+    return None
+
+
+def paper_matching_accuracy(benchmark: str) -> dict[tuple[int, ...], tuple[float, float]]:
+    """Returns top-1 accuracy in percent and seconds by input sizes; empty if not reported."""
+    return {
+        tuple(row["sizes"]): (row[benchmark], row["seconds"])
+        for row in _read()["matching_accuracy"]
+        if benchmark in row
+    }
+
+
+@functools.cache
+def _read() -> dict[str, Any]:
+    return json.loads(_FILE.read_text(encoding="utf-8"))
