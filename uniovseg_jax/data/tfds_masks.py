@@ -8,6 +8,7 @@ import tqdm
 
 from uniovseg_jax.data.array_record_file import count_records
 from uniovseg_jax.data.records import MaskRecord
+from uniovseg_jax.data.tfds_source import open_tfds_source
 
 # By this file one knows a folder of tfds.
 TFDS_FILE = "dataset_info.json"
@@ -93,24 +94,9 @@ def open_tfds_masks(directory: pathlib.Path) -> TfdsMasks:
     """
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(str(directory))
-    features: Any = builder.info.features
-    missing = {"image", "annotations"} - set(features)
-    if missing:
-        raise ValueError(
-            f"{directory} is not tfds' segment_anything: it has no feature {sorted(missing)[0]!r}."
-        )
-    if _SPLIT not in builder.info.splits:
-        raise ValueError(f"{directory} has no split {_SPLIT!r}; is it prepared?")
-    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-        raise ValueError(
-            f"{directory} is not stored as array_record; prepare it with "
-            "--file_format=array_record, which alone allows random access."
-        )
     # A record holds a hundred times more masks than are used; nothing is decoded before a choice.
     decoders = {"image": {"content": tfds.decode.SkipDecoding()}}
-    # The decorators of tfds hide the signature from pyright.
-    source = builder.as_data_source(_SPLIT, decoders=decoders)  # pyright: ignore
-    split = builder.info.splits[_SPLIT]
+    features = ("annotations", "image")
+    source, split = open_tfds_source(directory, "segment_anything", features, _SPLIT, decoders)
     files = [pathlib.Path(str(path)) for path in split.filepaths]
     return TfdsMasks(source, dict(zip(files, split.shard_lengths, strict=True)))

@@ -1,0 +1,122 @@
+"""tfds' `coco/2017_panoptic`, written by a builder with its features and unpacked again."""
+
+import json
+import subprocess
+import sys
+
+import layouts
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from uniovseg_jax.benchmarks.check import check_benchmark
+from uniovseg_jax.benchmarks.class_list import load_class_list
+from uniovseg_jax.benchmarks.registry import open_benchmark
+from uniovseg_jax.benchmarks.tfds_coco import unpack_tfds_coco
+
+
+class Coco(tfds.core.GeneratorBasedBuilder):
+    """The features of the published builder, on the layout that is made here."""
+
+    VERSION = tfds.core.Version("1.1.0")
+    name = "coco"
+    code_path = None
+
+    def _info(self):
+        objects = {
+            "id": np.int64,
+            "area": np.int64,
+            "bbox": tfds.features.BBoxFeature(),
+            "label": tfds.features.ClassLabel(num_classes=133),
+            "is_crowd": np.bool_,
+        }
+        features = {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "image/filename": tfds.features.Text(),
+            "image/id": np.int64,
+            "panoptic_image": tfds.features.Image(encoding_format="png"),
+            "panoptic_image/filename": tfds.features.Text(),
+            "panoptic_objects": tfds.features.Sequence(objects),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, description="", features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"validation": self._generate_examples()}
+
+    def _generate_examples(self):
+        folder = self.data_path.parent.parent / "coco_files" / "coco"
+        document = json.loads((folder / "annotations" / "panoptic_val2017.json").read_text())
+        index_of = load_class_list("coco_panoptic_133").index_of
+        for image, annotation in zip(document["images"], document["annotations"], strict=True):
+            yield (
+                image["file_name"],
+                {
+                    "image": str(folder / "val2017" / image["file_name"]),
+                    "image/filename": image["file_name"],
+                    "image/id": image["id"],
+                    "panoptic_image": str(folder / "panoptic_val2017" / annotation["file_name"]),
+                    "panoptic_image/filename": annotation["file_name"],
+                    "panoptic_objects": [
+                        {
+                            "id": info["id"],
+                            "area": info["area"],
+                            # 2 and 3 pixels from the corner, 5 high and 6 wide.
+                            "bbox": tfds.features.BBox(2 / 8, 3 / 10, 7 / 8, 9 / 10),
+                            "label": index_of[info["category_id"]],
+                            "is_crowd": bool(info["iscrowd"]),
+                        }
+                        for info in annotation["segments_info"]
+                    ],
+                },
+            )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    tfds.disable_progress_bar()
+    root = tmp_path_factory.mktemp("tfds")
+    (root / "coco_files").mkdir()
+    layouts.make_coco(root / "coco_files")
+    Coco(data_dir=str(root), file_format="array_record").download_and_prepare()
+    return root / "coco" / "1.1.0", root / "coco_files"
+
+
+def test_what_is_unpacked_reads_as_what_was_packed(prepared, tmp_path):
+    directory, original = prepared
+    unpack_tfds_coco(directory, tmp_path)
+    (original / "coco" / "annotations" / "instances_val2017.json").unlink(missing_ok=True)
+    ours, theirs = (open_benchmark("coco_panoptic", root) for root in (tmp_path, original))
+    check_benchmark(ours)
+    assert list(ours.images) == list(theirs.images) and ours.tasks == theirs.tasks
+    for image_id, path in ours.images.items():
+        assert path.read_bytes() == theirs.images[image_id].read_bytes()
+        (ids, segments), (expected_ids, expected) = (
+            benchmark.read_panoptic(image_id) for benchmark in (ours, theirs)
+        )
+        np.testing.assert_array_equal(ids, expected_ids)
+        assert segments == expected
+    document = json.loads((tmp_path / "coco/annotations/panoptic_val2017.json").read_text())
+    boxes = [s["bbox"] for entry in document["annotations"] for s in entry["segments_info"]]
+    assert boxes and all(box == [3, 2, 6, 5] for box in boxes)
+    with pytest.raises(ValueError, match=r"panoptic_val2017\.json is there already"):
+        unpack_tfds_coco(directory, tmp_path)
+
+
+def test_unpacking_needs_no_tensorflow(prepared, tmp_path):
+    code = (
+        "import pathlib, sys; from uniovseg_jax.benchmarks.tfds_coco import unpack_tfds_coco\n"
+        "unpack_tfds_coco(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(prepared[0]), str(tmp_path)]
+    subprocess.run(command, check=True, timeout=120)
+
+
+def test_other_splits_are_refused(prepared, tmp_path):
+    with pytest.raises(ValueError, match="no split 'train'; is it prepared"):
+        unpack_tfds_coco(prepared[0], tmp_path, "train")
+    with pytest.raises(ValueError, match="no split 'test'; expected train or val"):
+        unpack_tfds_coco(prepared[0], tmp_path, "test")
+    assert not (tmp_path / "coco").exists()
