@@ -32,6 +32,9 @@ def _plan(root: pathlib.Path, split: str) -> Plan:
     if sizes != others:
         wrong = sorted(set(sizes.items()) ^ set(others.items()))[0][0]
         raise ValueError(f"{panoptic} and {instances} do not say the same of image {wrong}.")
+    unknown = {path.name for path in images.glob("*.jpg")} - {name for name, _ in sizes.values()}
+    if unknown:
+        raise ValueError(f"{images / min(unknown)} is no image of {panoptic}; move it away.")
     items = []
     for image_id, (name, hw) in sizes.items():
         try:
@@ -57,7 +60,8 @@ def check(item: Item) -> tuple[list[bytes], None]:
     ids = read_segment_ids(segments)
     read_photo(image, ids.shape)
     if ids.shape != hw:
-        raise ValueError(f"{segments} has {ids.shape} pixels, expected {hw} by the list.")
+        size, listed_size = (f"{h} x {w}" for h, w in (ids.shape, hw))
+        raise ValueError(f"{segments} has {size} pixels, its list says {listed_size}.")
     present = set(np.unique(ids).tolist()) - {0}
     if present != listed:
         raise ValueError(

@@ -122,7 +122,8 @@ def paint(annotations: dict[str, Any], name: str) -> Integer[np.ndarray, "h w"]:
         try:
             mask = rle_decode(rle)
             if mask.shape != labels.shape:
-                raise ValueError(f"A region has {mask.shape}, the image {labels.shape} pixels.")
+                size, other = (f"{m.shape[0]} x {m.shape[1]}" for m in (mask, labels))
+                raise ValueError(f"A region has {size} pixels, its image {other}.")
         except ValueError as error:
             raise ValueError(f"{annotations['file']}: image {name}: {error}") from error
         labels[mask] = category
