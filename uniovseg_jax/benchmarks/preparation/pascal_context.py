@@ -117,13 +117,14 @@ def paint(annotations: dict[str, Any], name: str) -> Integer[np.ndarray, "h w"]:
     Raises:
       ValueError: If one is malformed or of another size than the image.
     """
-    labels = np.zeros(annotations["hw"], np.int32)
+    height, width = annotations["hw"]
+    labels = np.zeros((height, width), np.int32)
     for category, rle in annotations["regions"]:
         try:
             mask = rle_decode(rle)
             if mask.shape != labels.shape:
-                size, other = (f"{m.shape[0]} x {m.shape[1]}" for m in (mask, labels))
-                raise ValueError(f"A region has {size} pixels, its image {other}.")
+                size = " x ".join(map(str, mask.shape))
+                raise ValueError(f"A region has {size} pixels, its image {height} x {width}.")
         except ValueError as error:
             raise ValueError(f"{annotations['file']}: image {name}: {error}") from error
         labels[mask] = category
