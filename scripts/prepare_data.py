@@ -1,4 +1,6 @@
-r"""Converts images with masks to the shards that stage 1 reads; docs/data.md explains it all.
+r"""Makes data ready: photographs with masks for stage 1 (docs/data.md), or a benchmark.
+
+Images with masks become the shards that stage 1 reads:
 
   python scripts/prepare_data.py --source=sa1b --input=<tar or folder of tars> --output=<folder> \
       --share=0.3 --num_workers=8
@@ -9,6 +11,13 @@ r"""Converts images with masks to the shards that stage 1 reads; docs/data.md ex
   python scripts/prepare_data.py --source=folder --input=<folder with images/ and masks/> \
       --output=<folder> --void_labels=255
 
+What the owners of a benchmark leave to its users (docs/benchmarks_preparation.md) is made by
+
+  python scripts/prepare_data.py <coco|ade20k|ade20k_full|pascal_context|voc|cityscapes> \
+      --data_dir=<folder of all datasets>
+
+which says what to download where something is missing.
+
 Exit code: 0, or 2 with one sentence that says why nothing was finished.
 """
 
@@ -17,6 +26,8 @@ import sys
 
 from absl import app, flags
 
+from uniovseg_jax.benchmarks.preparation.prepare import NAMES, find_recipe, prepare
+from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Recipe
 from uniovseg_jax.data.conversion import convert
 from uniovseg_jax.data.mask_sources.coco import CocoMasks
 from uniovseg_jax.data.mask_sources.folder import FolderMasks
@@ -32,10 +43,10 @@ _FLAGS_OF = {
     "folder": {"annotations", "void_labels", "min_area"},
 }
 
-flags.DEFINE_enum("source", None, list(_FLAGS_OF), "Layout of the input.", required=True)
-flags.DEFINE_string("input", None, "Images: a folder, or tars for sa1b.", required=True)
+flags.DEFINE_enum("source", None, list(_FLAGS_OF), "Layout of the input.")
+flags.DEFINE_string("input", None, "Images: a folder, or tars for sa1b.")
 flags.DEFINE_string("annotations", None, "JSON file of COCO, or folder of masks for folder.")
-flags.DEFINE_string("output", None, "Folder for the records; made when needed.", required=True)
+flags.DEFINE_string("output", None, "Folder for the records; made when needed.")
 flags.DEFINE_float("share", 1.0, "Share of the images to keep, chosen by a hash of the id.")
 flags.DEFINE_float("tar_share", 1.0, "Instead: share of the tars, chosen by a hash of the name.")
 flags.DEFINE_integer("seed", 0, "Of the sample; other seeds give other samples.")
@@ -46,7 +57,18 @@ flags.DEFINE_float(
 flags.DEFINE_integer("records_per_shard", 1000, "Records in one file.")
 flags.DEFINE_float("max_skipped", 0.01, "Largest share of records that may be unusable.")
 flags.DEFINE_integer("num_workers", 1, "Processes that read and check images.")
+flags.DEFINE_string("data_dir", None, "Of a benchmark: folder that holds all datasets.")
+flags.DEFINE_enum("split", "val", list(LONG_NAMES), "Of a benchmark: which images.")
+flags.DEFINE_string(
+    "short_side", "512", "Of ade20k_full: longest short side in pixels, or original."
+)
 FLAGS = flags.FLAGS
+
+_CONVERSION_FLAGS = (
+    *("source", "input", "annotations", "output", "share", "tar_share", "seed", "void_labels"),
+    *("min_area", "records_per_shard", "max_skipped"),
+)
+_BENCHMARK_FLAGS = ("data_dir", "split", "short_side")
 
 
 def make_sample() -> Sample:
@@ -84,27 +106,88 @@ def _void_labels() -> tuple[int, ...]:
         ) from None
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        print(f"Unexpected argument {argv[1]!r}: every argument is a --flag.", file=sys.stderr)
-        return 2
-    try:
-        sample = make_sample()
-        manifest = convert(
-            make_source(sample),
-            pathlib.Path(FLAGS.output),
-            sample,
-            FLAGS.records_per_shard,
-            FLAGS.max_skipped,
-            FLAGS.num_workers,
+def _refuse(names: tuple[str, ...], use: str) -> None:
+    for name in names:
+        if FLAGS[name].present:
+            raise ValueError(f"--{name} means nothing for {use}.")
+
+
+def _short_side() -> int | None:
+    if FLAGS.short_side == "original":
+        return None
+    if not FLAGS.short_side.isdecimal():
+        raise ValueError(
+            f"--short_side must be a whole number or original, got {FLAGS.short_side!r}."
         )
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    return int(FLAGS.short_side)
+
+
+def _print_needs(recipe: Recipe) -> None:
+    print(f"{recipe.name} needs, in the folder that --data_dir names:")
+    print(*(f"- {sentence}" for sentence in recipe.downloads), sep="\n")
+    print("It makes there:")
+    print(*(f"- {sentence}" for sentence in recipe.makes), sep="\n")
+
+
+def prepare_benchmark(names: list[str]) -> None:
+    """Prepares the dataset that the arguments name; says what to download if files are missing."""
+    if len(names) > 1:
+        raise ValueError(f"One dataset at a time, got {' '.join(names)}.")
+    name = names[0]
+    recipe = find_recipe(name, _short_side())
+    _refuse(_CONVERSION_FLAGS, f"the preparation of {name}")
+    if name != "ade20k_full":
+        _refuse(("short_side",), name)
+    if FLAGS.data_dir is None:
+        _print_needs(recipe)
+        raise ValueError(f"{name} needs --data_dir, the folder that holds all datasets.")
+    try:
+        done = prepare(
+            recipe, pathlib.Path(FLAGS.data_dir), FLAGS.split, num_workers=FLAGS.num_workers
+        )
+    except FileNotFoundError:
+        _print_needs(recipe)
+        raise
+    settings = "".join(f", {key} {value}" for key, value in done.settings.items())
+    print(
+        f"{name} {FLAGS.split}: {done.images} images are ready, {done.written} files written, "
+        f"{done.kept} were right already{settings}."
+    )
+
+
+def convert_masks() -> None:
+    """Converts the source of the flags."""
+    _refuse(_BENCHMARK_FLAGS, "a conversion of masks; name a benchmark")
+    for name in ("source", "input", "output"):
+        if FLAGS[name].value is None:
+            raise ValueError(
+                f"--{name} is missing; expected --source, --input and --output, or the name of a "
+                f"benchmark: {', '.join(NAMES)}."
+            )
+    sample = make_sample()
+    manifest = convert(
+        make_source(sample),
+        pathlib.Path(FLAGS.output),
+        sample,
+        FLAGS.records_per_shard,
+        FLAGS.max_skipped,
+        FLAGS.num_workers,
+    )
     print(
         f"{manifest.num_records} records with {manifest.num_masks} masks in "
         f"{len(manifest.shards)} shards, {sum(manifest.skipped.values())} skipped: {FLAGS.output}"
     )
+
+
+def main(argv: list[str]) -> int:
+    try:
+        if len(argv) > 1:
+            prepare_benchmark(argv[1:])
+        else:
+            convert_masks()
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

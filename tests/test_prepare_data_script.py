@@ -1,4 +1,4 @@
-"""scripts/prepare_data.py as users call it, for each source."""
+"""scripts/prepare_data.py as users call it, for each source and for benchmarks."""
 
 import json
 import os
@@ -39,7 +39,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def call():
-    """A function that calls the script: flags in; exit code, output and errors out."""
+    """A function that calls the script: arguments in; exit code, output and errors out."""
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVER, str(_ROOT / "scripts")],
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
@@ -49,8 +49,9 @@ def call():
     )
     assert process.stdin is not None and process.stdout is not None
 
-    def run(**values):
-        arguments = [f"--{key}={value}" for key, value in values.items() if value is not None]
+    def run(*names, **values):
+        arguments = [*names]
+        arguments += [f"--{key}={value}" for key, value in values.items() if value is not None]
         process.stdin.write(json.dumps(["prepare_data.py", *arguments]) + "\n")
         process.stdin.flush()
         return json.loads(process.stdout.readline())
@@ -165,6 +166,9 @@ def test_photographs_in_several_processes_from_the_shell(shared_dir, tmp_path):
         ("coco_panoptic", {"annotations": None}, "needs --annotations, COCO's JSON file"),
         ("coco_instances", {"annotations": "nowhere"}, "There is no annotation file nowhere"),
         ("imagenet", {"input": "x"}, "value should be one of <sa1b|"),
+        (None, {"input": "x"}, "--source is missing; expected --source, --input and --output, or"),
+        ("sa1b", {"input": None}, "--input is missing"),
+        ("sa1b", {"data_dir": "x"}, "--data_dir means nothing for a conversion of masks"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_2(
@@ -176,3 +180,67 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     # Apart from the progress bar there is one line.
     assert len([line for line in err.splitlines() if line and "converting" not in line]) == 1
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.fixture
+def cityscapes(tmp_path):
+    """Half of one frame of Cityscapes: its instance map is missing; the path of that."""
+    folder = tmp_path / "cityscapes"
+    frame = "lindau_000000_000019"
+    rgb = folder / "leftImg8bit" / "val" / "lindau" / f"{frame}_leftImg8bit.png"
+    labels = folder / "gtFine" / "val" / "lindau" / f"{frame}_gtFine_labelIds.png"
+    for path, pixels in ((rgb, np.zeros((4, 5, 3))), (labels, np.full((4, 5), 7))):
+        path.parent.mkdir(parents=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return labels.with_name(f"{frame}_gtFine_instanceIds.png")
+
+
+def test_what_is_missing_of_a_benchmark_is_named_with_what_to_download(call, cityscapes, tmp_path):
+    code, out, err = call("cityscapes", data_dir=tmp_path)
+    assert code == 2 and err == f"There is no file {cityscapes}.\n"
+    assert "gtFine_trainvaltest.zip from www.cityscapes-dataset.com" in out
+    assert "cityscapes_panoptic_{train,val}/ and .json" in out
+
+
+def test_a_benchmark_without_its_folder_says_what_it_needs(call):
+    code, out, err = call("ade20k")
+    assert code == 2 and err.count("\n") == 1 and "ade20k needs --data_dir" in err
+    assert "ADEChallengeData2016.zip from sceneparsing.csail.mit.edu" in out
+
+
+def test_a_benchmark_is_made_ready_once_it_is_complete(call, cityscapes, tmp_path):
+    Image.fromarray(np.full((4, 5), 7, np.uint16)).save(cityscapes)
+    code, out, err = call("cityscapes", data_dir=tmp_path)
+    assert code == 2 and not out and err.count("\n") == 1
+    assert f"cityscapes val has 1 images in {tmp_path}, expected 500" in err
+    for path in list((tmp_path / "cityscapes").rglob("*.png")):
+        for number in range(1, 500):
+            copy = path.name.replace("_000019_", f"_{number + 19:06d}_")
+            path.with_name(copy).write_bytes(path.read_bytes())
+    code, out, err = call("cityscapes", data_dir=tmp_path)
+    assert (code, out) == (
+        0,
+        "cityscapes val: 500 images are ready, 1002 files written, 0 were right already.\n",
+    )
+    assert "cityscapes val: 100%" in err
+    assert "0 files written, 1002 were right already" in call("cityscapes", data_dir=tmp_path)[1]
+    assert (tmp_path / "cityscapes" / "gtFine" / "cityscapes_panoptic_val.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "message"),
+    [
+        (["camvid"], {}, "Unknown dataset 'camvid'; expected one of coco, ade20k, ade20k_full,"),
+        (["voc", "coco"], {}, "One dataset at a time, got voc coco"),
+        (["voc"], {"data_dir": "nowhere"}, "There is no folder nowhere"),
+        (["voc"], {"split": "test"}, "value should be one of <train|val>"),
+        (["voc"], {"short_side": 512}, "--short_side means nothing for voc"),
+        (["voc"], {"output": "x"}, "--output means nothing for the preparation of voc"),
+        (["ade20k_full"], {"short_side": "half"}, "must be a whole number or original, got 'half'"),
+        (["ade20k_full"], {"short_side": 0}, "short_side must be at least 1"),
+    ],
+)
+def test_mistakes_about_benchmarks_are_one_sentence_and_exit_code_2(call, names, flags, message):
+    code, out, err = call(*names, **flags)
+    assert code == 2 and message in err and not out
+    assert err.count("\n") == 1
