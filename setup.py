@@ -26,7 +26,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["uniovseg_jax", "uniovseg_jax.*"]),
-    package_data={"uniovseg_jax": ["assets/**/*", "benchmarks/class_lists/*.json", "benchmarks/*.json"]},
+    package_data={"uniovseg_jax": ["assets/**/*", "benchmarks/**/*.json"]},
     python_requires=">=3.11",
     # Lower bounds that go together with JAX 0.10.2; constraints.txt names a tested set.
     install_requires=[

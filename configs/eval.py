@@ -85,6 +85,7 @@ def _fcclip(config: ml_collections.ConfigDict) -> None:
             "max_instances": 100,
             "fill": True,  # Every pixel gets a class.
             "weigh_by_quality": True,
+            "min_share": 0.0,  # Least share of a pixel's class in the sums of all; void below.
             "contained": 0.0,  # Drops parts of masks of their class from this share on; 0 none.
         }
     )
@@ -109,6 +110,7 @@ def _released(config: ml_collections.ConfigDict) -> None:
             "max_instances": 100,
             "fill": False,
             "weigh_by_quality": False,
+            "min_share": 0.0,
             "contained": 0.0,
         }
     )

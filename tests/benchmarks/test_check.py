@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from uniovseg_jax.benchmarks.check import check_benchmark, check_pairs
-from uniovseg_jax.benchmarks.registry import open_benchmark
+from uniovseg_jax.benchmarks.registry import open_benchmarks
 
 
 @pytest.fixture
 def benchmark(tmp_path):
     layouts.make_voc(tmp_path)
-    return open_benchmark("pascal_voc20b", tmp_path)
+    return open_benchmarks("pascal_voc20b", tmp_path)[0]
 
 
 def test_a_whole_copy_passes_without_being_decoded(benchmark):
@@ -61,11 +61,11 @@ def test_images_of_another_size_than_their_labels_are_refused(benchmark):
 def test_maps_of_two_kinds_and_sizes_are_refused(tmp_path):
     layouts.make_ade(tmp_path)
     folder = tmp_path / "ADEChallengeData2016"
-    check_benchmark(open_benchmark("ade20k_150", tmp_path))
+    check_benchmark(open_benchmarks("ade20k_150", tmp_path)[0])
     path = folder / "ade20k_panoptic_val" / "ADE_val_00000002.png"
     layouts.write_ids(path, np.zeros((10, 8), int))
     with pytest.raises(ValueError, match="'ADE_val_00000002' have 10 x 8 pixels, other .* 8 x 10"):
-        check_benchmark(open_benchmark("ade20k_150", tmp_path))
+        check_benchmark(open_benchmarks("ade20k_150", tmp_path)[0])
 
 
 def test_halves_without_their_other_half_are_named(tmp_path):

@@ -10,7 +10,8 @@ from PIL import Image
 
 from uniovseg_jax.benchmarks.check import check_benchmark
 from uniovseg_jax.benchmarks.class_list import load_class_list
-from uniovseg_jax.benchmarks.registry import BENCHMARKS, open_benchmark
+from uniovseg_jax.benchmarks.named import NAMED
+from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.eval.panoptic import PanopticScores
 from uniovseg_jax.eval.semantic import SemanticScores
 from uniovseg_jax.masks import rle_area, rle_decode
@@ -62,7 +63,7 @@ CASES = [
 
 def opened(root, layout, name, split="val"):
     truth = LAYOUTS[layout][0](root, split)
-    benchmark = open_benchmark(name, root, split)
+    benchmark = open_benchmarks(name, root, split)[0]
     return benchmark, truth.get(name, truth)
 
 
@@ -73,7 +74,7 @@ def perfect_segments(benchmark, image_id):
 
 
 def test_every_benchmark_is_among_the_layouts():
-    assert {name for _, names, _ in LAYOUTS.values() for name in names} == set(BENCHMARKS)
+    assert {name for _, names, _ in LAYOUTS.values() for name in names} == set(NAMED)
 
 
 @pytest.mark.parametrize(("layout", "name", "split"), CASES)
@@ -175,7 +176,7 @@ def test_ade_without_the_instance_file_takes_the_things_of_the_panoptic_one(tmp_
     benchmark, _ = opened(tmp_path, "ade", "ade20k_150")
     folder = tmp_path / "ADEChallengeData2016"
     (folder / "ade20k_instance_val.json").unlink()
-    again = open_benchmark("ade20k_150", tmp_path)
+    again = open_benchmarks("ade20k_150", tmp_path)[0]
     for image_id in again.images:
         pairs = [
             {(i.category, i.area, rle_area(i.rle)) for i in b.read_instances(image_id)}
@@ -183,7 +184,7 @@ def test_ade_without_the_instance_file_takes_the_things_of_the_panoptic_one(tmp_
         ]
         assert pairs[0] == pairs[1] and pairs[0]
     (folder / "ade20k_panoptic_val.json").unlink()
-    assert open_benchmark("ade20k_150", tmp_path).tasks == ("semantic",)
+    assert open_benchmarks("ade20k_150", tmp_path)[0].tasks == ("semantic",)
 
 
 def test_voc_words_of_pas_20b_fold_to_one_background(tmp_path):
@@ -225,7 +226,7 @@ def test_prepared_labels_that_were_not_shifted_are_an_error(tmp_path):
     (folder / "annotations_detectron2" / name).write_bytes(
         (folder / "annotations" / name).read_bytes()
     )
-    benchmark = open_benchmark("ade20k_150", tmp_path)
+    benchmark = open_benchmarks("ade20k_150", tmp_path)[0]
     with pytest.raises(ValueError, match=r"ADE_val_00000001\.png holds the value 150, which is"):
         benchmark.read_semantic("ADE_val_00000001")
 
@@ -237,7 +238,7 @@ def test_labels_cut_to_8_bits_are_an_error(tmp_path):
     with pytest.raises(
         ValueError, match="of mode L; expected a PNG or TIFF file of one channel of 16"
     ):
-        open_benchmark("ade20k_847", tmp_path).read_semantic(path.stem)
+        open_benchmarks("ade20k_847", tmp_path)[0].read_semantic(path.stem)
 
 
 @pytest.mark.parametrize(
@@ -277,21 +278,21 @@ def test_a_missing_file_is_found_before_anything_is_computed(tmp_path, layout, l
     LAYOUTS[layout][0](tmp_path, "val")
     (tmp_path / lost).unlink()
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        check_benchmark(open_benchmark(LAYOUTS[layout][1][0], tmp_path))
+        check_benchmark(open_benchmarks(LAYOUTS[layout][1][0], tmp_path)[0])
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_missing_data_and_unknown_splits_are_one_sentence(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}") as caught:
-        open_benchmark(name, tmp_path)
+        open_benchmarks(name, tmp_path)[0]
     assert "\n" not in str(caught.value)
     if name != "folder":
         with pytest.raises(ValueError, match="no split 'test'; expected train or val"):
-            open_benchmark(name, tmp_path, "test")
+            open_benchmarks(name, tmp_path, "test")[0]
 
 
 def test_unknown_names_and_folders(tmp_path):
     with pytest.raises(ValueError, match="Unknown benchmark 'ade'; expected one of ade20k_150"):
-        open_benchmark("ade", tmp_path)
+        open_benchmarks("ade", tmp_path)[0]
     with pytest.raises(FileNotFoundError, match="no data folder"):
-        open_benchmark("cityscapes", tmp_path / "nothing")
+        open_benchmarks("cityscapes", tmp_path / "nothing")[0]

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from uniovseg_jax.benchmarks.check import check_benchmark
 from uniovseg_jax.benchmarks.class_list import load_class_list
-from uniovseg_jax.benchmarks.registry import open_benchmark
+from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.benchmarks.tfds_coco import unpack_tfds_coco
 
 
@@ -87,7 +87,7 @@ def test_what_is_unpacked_reads_as_what_was_packed(prepared, tmp_path):
     directory, original = prepared
     unpack_tfds_coco(directory, tmp_path)
     (original / "coco" / "annotations" / "instances_val2017.json").unlink(missing_ok=True)
-    ours, theirs = (open_benchmark("coco_panoptic", root) for root in (tmp_path, original))
+    ours, theirs = (open_benchmarks("coco_panoptic", root)[0] for root in (tmp_path, original))
     check_benchmark(ours)
     assert list(ours.images) == list(theirs.images) and ours.tasks == theirs.tasks
     for image_id, path in ours.images.items():

@@ -2,32 +2,34 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Mapping
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.named import NAMED
+from uniovseg_jax.benchmarks.prompted import PROMPTED_SETS
 
-# Given the data root and a split.
-BENCHMARKS: Mapping[str, Callable[[pathlib.Path, str], Benchmark]] = {**NAMED}
+BENCHMARKS = (*NAMED, *PROMPTED_SETS)
 
 
-def open_benchmark(name: str, root: str | os.PathLike[str], split: str = "val") -> Benchmark:
-    """Opens a benchmark; `check_benchmark` then looks at its files.
+def open_benchmarks(
+    name: str, root: str | os.PathLike[str], split: str = ""
+) -> tuple[Benchmark, ...]:
+    """Opens a benchmark, or all parts of a suite; `check_benchmark` then looks at its files.
 
     Args:
-      name: A key of `BENCHMARKS`.
+      name: One of `BENCHMARKS`.
       root: Folder that all datasets are in.
-      split: `val` or `train`; promptable sets may have others.
+      split: Empty for the usual one; else `val` or `train`, and what promptable sets have.
 
     Raises:
       FileNotFoundError: If the dataset is not there; says what was expected.
       ValueError: If there is no such benchmark or split, or its files do not belong together.
     """
     if name not in BENCHMARKS:
-        raise ValueError(
-            f"Unknown benchmark {name!r}; expected one of {', '.join(sorted(BENCHMARKS))}."
-        )
+        raise ValueError(f"Unknown benchmark {name!r}; expected one of {', '.join(BENCHMARKS)}.")
     folder = pathlib.Path(root)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no data folder {folder}.")
-    return BENCHMARKS[name](folder, split)
+    if name in NAMED:
+        return (NAMED[name](folder, split or "val"),)
+    opened = PROMPTED_SETS[name](folder, split or None)
+    return opened if isinstance(opened, tuple) else (opened,)

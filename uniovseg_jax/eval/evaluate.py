@@ -70,14 +70,15 @@ def evaluate(
         # Sets that are larger than SAM's suite takes are sampled once, for all models alike.
         parts = sampled(parts, output / "sample.json", config.prompts.seed)
     if config.limit:
-        parts = tuple(map(lambda part: _first(part, config.limit), parts))
+        parts = tuple(_first(part, config.limit) for part in parts)
     for part in parts:
         check_benchmark(part)
     pretrained = load_pretrained(model)
     about = {"directory": str(model), "sha256": params_sha256(pretrained.variables)}
+    folders = [output / part.name if len(parts) > 1 else output for part in parts]
     runs = [
-        _Run(part, tasks, config, pretrained, about, output if len(parts) == 1 else output / part.name)
-        for part in parts
+        _Run(part, tasks, config, pretrained, about, folder)
+        for part, folder in zip(parts, folders, strict=True)
     ]
     return [result for run in runs if (result := run(progress)) is not None]
 
@@ -112,7 +113,7 @@ class _Run:
             self._vocabulary = words.vocabulary(config.synonyms or None)
             segmenter = OpenVocabularySegmenter(
                 pretrained,
-                make_segmenter_config(config, self._framing, benchmark.min_share),
+                make_segmenter_config(config, self._framing),
                 config.text_cache or None,
             )
             segmenter.use_vocabulary(self._vocabulary)

@@ -34,16 +34,8 @@ def make_framing(
     )
 
 
-def make_segmenter_config(
-    config: ml_collections.ConfigDict, framing: Framing, min_share: float = 0.0
-) -> SegmenterConfig:
-    """Returns how proposals are made and merged.
-
-    Args:
-      config: The configuration.
-      framing: From `make_framing`.
-      min_share: Of benchmarks with a threshold on background, see `merge.semantic_map`.
-    """
+def make_segmenter_config(config: ml_collections.ConfigDict, framing: Framing) -> SegmenterConfig:
+    """Returns how proposals are made and merged."""
     proposals, merge = config.proposals, config.merge
     return SegmenterConfig(
         proposals=ProposalConfig(
@@ -59,7 +51,7 @@ def make_segmenter_config(
         max_instances=merge.max_instances,
         templates=config.templates,
         min_class_prob=merge.min_class_prob,
-        semantic=SemanticRules(merge.fill, merge.weigh_by_quality, min_share),
+        semantic=SemanticRules(merge.fill, merge.weigh_by_quality, merge.min_share),
         contained=merge.contained or None,
         scales=tuple(config.scales),
         flip=config.flip,

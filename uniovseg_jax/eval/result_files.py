@@ -67,7 +67,9 @@ def make_table(document: dict[str, Any]) -> str:
         paper = paper_score(document["benchmark"], name)
         shown = "" if paper is None else f"{paper:.1f}"
         lines.append(f"| {name} | {_show(value)} | {shown} |")
-    seconds = ", ".join(f"{name} {value:.3f}" for name, value in document["seconds_per_image"].items())
+    seconds = ", ".join(
+        f"{name} {value:.3f}" for name, value in document["seconds_per_image"].items()
+    )
     lines += ["", f"Median seconds per image: {seconds}."]
     lines += ["", "Settings:", "", "```", json.dumps(settings, indent=1), "```"]
     lines += [f"\nNot verified: {sentence}" for sentence in document["unverified"]]
@@ -84,8 +86,7 @@ def _finite(scores: Any) -> Any:
     """Makes percent of fractions outside of `per_class`, which has them, and null of NaN."""
     if isinstance(scores, dict):
         return {
-            name: value if name == "per_class" else _finite(value)
-            for name, value in scores.items()
+            name: value if name == "per_class" else _finite(value) for name, value in scores.items()
         }
     return _percent(scores) if isinstance(scores, float) else scores
 

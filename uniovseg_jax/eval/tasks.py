@@ -4,22 +4,22 @@ What an image gives is plain JSON, so that it can be kept and added up later, by
 The sums are made in the order of the images, so that they do not depend on who did what when.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 
-from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.benchmarks.benchmark import Benchmark, LabelMap
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.eval.instance import InstanceScores, PredictedInstance
-from uniovseg_jax.eval.panoptic import PanopticScores, Segment
+from uniovseg_jax.eval.panoptic import VOID_ID, PanopticScores, Segment
 from uniovseg_jax.eval.semantic import SemanticScores
 from uniovseg_jax.eval.stopwatch import Stopwatch
 from uniovseg_jax.inference.merge import rank_instances
 from uniovseg_jax.inference.results import merge_panoptic, merge_semantic
 from uniovseg_jax.inference.segmenter import ImageProposals, OpenVocabularySegmenter
-from uniovseg_jax.masks import rle_encode
+from uniovseg_jax.masks import rle_decode, rle_encode
 
 Counters = Any
 
@@ -102,6 +102,12 @@ class SemanticTask:
             scores.add(predicted.astype(np.int32), truth)
             return scores.counters(), scores.compute()["miou"]
 
+    def maps(
+        self, truth: Any, segmenter: OpenVocabularySegmenter, proposals: ImageProposals
+    ) -> tuple[LabelMap, LabelMap]:
+        """Returns the class of every pixel in truth and as predicted."""
+        return truth, self.predict(segmenter, proposals)
+
     def total(self, counters: Iterable[Counters]) -> dict[str, Any]:
         """Adds up images."""
         scores = SemanticScores(self._count)
@@ -141,6 +147,15 @@ class PanopticTask:
             scores = PanopticScores(self._is_thing)
             scores.add(ids, [Segment(s.id, s.category) for s in merged], *truth)
             return scores.counters(), scores.compute()["all"]["pq"]
+
+    def maps(
+        self, truth: Any, segmenter: OpenVocabularySegmenter, proposals: ImageProposals
+    ) -> tuple[LabelMap, LabelMap]:
+        """Returns the class of every pixel in truth and as predicted; segments lose their ends."""
+        named = segmenter.name(proposals, "panoptic")
+        ids, merged = merge_panoptic(named, segmenter.config.overlap_threshold)
+        segments = [Segment(s.id, s.category) for s in merged]
+        return _paint(*truth), _paint(ids, segments)
 
     def total(self, counters: Iterable[Counters]) -> dict[str, Any]:
         """Adds up images."""
@@ -186,6 +201,20 @@ class InstanceTask:
             scores.add(image_id, predicted, truth)
             return scores.counters(), float("nan")
 
+    def maps(
+        self, truth: Any, segmenter: OpenVocabularySegmenter, proposals: ImageProposals
+    ) -> tuple[LabelMap, LabelMap]:
+        """Returns the class of every pixel in truth and as predicted, small objects on top."""
+        named, limit = segmenter.name(proposals, "instance"), segmenter.config.max_instances
+        found = rank_instances(named.probs, named.is_thing, named.masks, limit)
+        true = [(rle_decode(instance.rle), instance.category) for instance in truth]
+        true.sort(key=lambda pair: -np.count_nonzero(pair[0]))
+        guess = [(named.masks.mask(i.mask) > 0, i.category) for i in reversed(found)]
+        hw = named.masks.image_hw
+        return _paint_masks(sorted(true, key=lambda pair: -pair[0].sum()), hw), _paint_masks(
+            guess, hw
+        )
+
     def total(self, counters: Iterable[Counters]) -> dict[str, Any]:
         """Adds up images."""
         rows = [row for image in counters for row in image]
@@ -195,3 +224,21 @@ class InstanceTask:
 NAMED_TASKS: dict[str, type[SemanticTask] | type[PanopticTask] | type[InstanceTask]] = {
     task.name: task for task in (SemanticTask, PanopticTask, InstanceTask)
 }
+
+
+def _paint(ids: LabelMap, segments: Sequence[Segment]) -> LabelMap:
+    """Returns the class of every pixel of a map of segments."""
+    known = np.array([VOID_ID, *(segment.id for segment in segments)])
+    classes = np.array([-1, *(segment.category for segment in segments)], np.int32)
+    order = np.argsort(known)
+    return classes[order][np.searchsorted(known[order], ids)]
+
+
+def _paint_masks(
+    masks: Sequence[tuple[Bool[np.ndarray, "h w"], int]], hw: tuple[int, int]
+) -> LabelMap:
+    """Returns the class of every pixel; later masks cover earlier ones."""
+    classes = np.full(hw, -1, np.int32)
+    for mask, category in masks:
+        classes[mask] = category
+    return classes

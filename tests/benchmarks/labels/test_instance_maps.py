@@ -82,9 +82,7 @@ def test_a_map_without_objects_has_no_masks(tmp_path):
 def test_what_is_no_map_is_one_sentence_with_the_file(tmp_path):
     colours = np.zeros((8, 8, 3), np.uint8)
     labels = made(tmp_path, {"a": np.zeros((8, 8), np.uint8), "b": colours})
-    with pytest.raises(
-        ValueError, match=r"map/b.png is no label map: expected a PNG or TIFF"
-    ):
+    with pytest.raises(ValueError, match=r"map/b.png is no label map: expected a PNG or TIFF"):
         labels.masks("b")
     with pytest.raises(ValueError, match=r"a.png must be a PNG file of 8-bit colours"):
         InstanceMaps(pair_files(tmp_path / "image", tmp_path / "map", ".png"), True).masks("a")

@@ -12,7 +12,7 @@ import numpy as np
 from uniovseg_jax.benchmarks.class_list import load_class_list
 from uniovseg_jax.benchmarks.preparation.label_files import read_photo
 from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
-from uniovseg_jax.data.coco_file import read_coco_json, read_segment_ids
+from uniovseg_jax.data.coco_file import read_coco_json, read_panoptic_png
 from uniovseg_jax.data.mask_sources.source import is_plain_name, whole_number
 
 _COUNTS = {"train": 118287, "val": 5000}
@@ -57,7 +57,7 @@ def check(item: Item) -> tuple[list[bytes], None]:
       ValueError: If they do not, naming the file.
     """
     (image, segments), (hw, listed) = item.inputs, item.detail
-    ids = read_segment_ids(segments)
+    ids = read_panoptic_png(segments)
     read_photo(image, ids.shape)
     if ids.shape != hw:
         size, listed_size = (f"{h} x {w}" for h, w in (ids.shape, hw))
