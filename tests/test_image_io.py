@@ -1,5 +1,7 @@
 """Images of every kind."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -117,3 +119,15 @@ def test_bad_files_are_named_in_one_sentence(tmp_path):
 def test_float_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match="floating point"):
         read_image(save(tmp_path, Image.new("F", (3, 3)), "a.tiff"))
+
+
+def test_label_maps_of_16_bits_keep_them_and_fractions_are_refused():
+    labels = np.array([[0, 255, 65535]], np.uint16)
+    for kind in ("PNG", "TIFF"):
+        file = io.BytesIO()
+        Image.fromarray(labels).save(file, kind)
+        np.testing.assert_array_equal(image_io.read_labels(file.getvalue(), "a"), labels)
+    file = io.BytesIO()
+    Image.fromarray(labels.astype(np.float32)).save(file, "TIFF")
+    with pytest.raises(ValueError, match="a is no label map"):
+        image_io.read_labels(file.getvalue(), "a")
