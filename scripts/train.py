@@ -30,8 +30,14 @@ def main(argv: list[str]) -> None:
     # Threads of numpy's own would fight with those of JAX for the same few cores. The variable is
     # read when numpy is imported, just below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if _DISTRIBUTED.value:
-        _join(_DISTRIBUTED.value)
+    from uniovseg_jax.processes import join_processes
+
+    try:
+        # Before anything else asks JAX for devices.
+        if _DISTRIBUTED.value:
+            join_processes(_DISTRIBUTED.value)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     from uniovseg_jax.train.interruption import Interrupted
     from uniovseg_jax.train.loop import train
 
@@ -44,22 +50,6 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in final["metrics"].items())
     print(f"Done after {final['step']} steps: {numbers}. Model: {_WORKDIR.value}/model")
-
-
-def _join(value: str) -> None:
-    """Joins the other processes, before anything else asks JAX for devices."""
-    import jax
-
-    if value == "auto":
-        jax.distributed.initialize()
-        return
-    words = value.split(",")
-    if len(words) != 3 or not all(word.isdecimal() for word in words[1:]):
-        sys.exit(
-            f"error: --distributed is {value!r}; expected auto, or "
-            "<host>:<port>,<number of processes>,<number of this process>."
-        )
-    jax.distributed.initialize(words[0], int(words[1]), int(words[2]))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Images of every kind."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -151,3 +153,15 @@ def test_labels_of_another_size_are_an_error_before_decoding(tmp_path, orientati
         image_io.read_image_for(path, (6, 9))
     with pytest.raises(FileNotFoundError, match="no image file"):
         image_io.check_fits(tmp_path / "none.png", (6, 9))
+
+
+def test_label_maps_of_16_bits_keep_them_and_fractions_are_refused():
+    labels = np.array([[0, 255, 65535]], np.uint16)
+    for kind in ("PNG", "TIFF"):
+        file = io.BytesIO()
+        Image.fromarray(labels).save(file, kind)
+        np.testing.assert_array_equal(image_io.read_labels(file.getvalue(), "a"), labels)
+    file = io.BytesIO()
+    Image.fromarray(labels.astype(np.float32)).save(file, "TIFF")
+    with pytest.raises(ValueError, match="a is no label map"):
+        image_io.read_labels(file.getvalue(), "a")

@@ -236,3 +236,14 @@ def test_nms_of_full_size_is_quick():
     kept = masks_lib.mask_nms(masks, rng.random(400), 0.5, 0.7)
     assert 0 < len(kept) < 400
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[0, 6], [6], [0, 0, 6], [1, 0, 2, 3], [1, 2, 0, 0, 3], [0, 2, 0, 4], [2, 0, 0, 4], [1, 0, 5]],
+)
+def test_compressing_run_lengths_is_decoding_and_encoding_them(counts):
+    rle = {"size": [2, 3], "counts": counts}
+    assert masks_lib.rle_compress(rle) == masks_lib.rle_encode(masks_lib.rle_decode(rle))
+    with pytest.raises(ValueError, match="sum to"):
+        masks_lib.rle_compress({**rle, "size": [2, 4]})

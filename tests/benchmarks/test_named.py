@@ -281,7 +281,7 @@ def test_a_missing_file_is_found_before_anything_is_computed(tmp_path, layout, l
         check_benchmark(open_benchmarks(LAYOUTS[layout][1][0], tmp_path)[0])
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", NAMED)
 def test_missing_data_and_unknown_splits_are_one_sentence(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}") as caught:
         open_benchmarks(name, tmp_path)[0]

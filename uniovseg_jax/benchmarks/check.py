@@ -22,6 +22,8 @@ def check_benchmark(benchmark: Benchmark) -> None:
     if not benchmark.tasks:
         raise ValueError(f"{benchmark.name} has nothing that it can be scored on.")
     _check_classes(benchmark)
+    if benchmark.read_image is not None:
+        return
     for image_id, path in benchmark.images.items():
         if benchmark.read_sizes is None:
             stored_hw(path)

@@ -24,6 +24,7 @@ from uniovseg_jax.benchmarks.pascal import (
     prepared_files,
     semantic_benchmark,
 )
+from uniovseg_jax.benchmarks.rendered import open_tinyscenes
 from uniovseg_jax.data.mask_sources.folder import IMAGE_SUFFIXES, by_stem
 from uniovseg_jax.vocabulary import read_class_lines
 
@@ -195,4 +196,5 @@ NAMED: Mapping[str, Callable[[pathlib.Path, str], Benchmark]] = {
     "pascal_voc20b": open_voc20b,
     "cityscapes": open_cityscapes,
     "folder": open_folder,
+    "tinyscenes": open_tinyscenes,
 }

@@ -25,7 +25,11 @@ def open_benchmarks(
       ValueError: If there is no such benchmark or split, or its files do not belong together.
     """
     if name not in BENCHMARKS:
-        raise ValueError(f"Unknown benchmark {name!r}; expected one of {', '.join(BENCHMARKS)}.")
+        whole = sorted(known for known in BENCHMARKS if "/" not in known)
+        raise ValueError(
+            f"Unknown benchmark {name!r}; expected one of {', '.join(whole)}, or a part such as "
+            "seginw/Cows."
+        )
     folder = pathlib.Path(root)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no data folder {folder}.")

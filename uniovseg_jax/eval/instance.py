@@ -99,10 +99,9 @@ class InstanceScores:
         if image_id in self._images:
             raise ValueError(f"Image {image_id} has been counted before.")
         categories = {found.category for found in (*predicted, *truth)}
-        if not all(0 <= category < self.num_classes for category in categories):
-            raise ValueError(
-                f"A class of {sorted(categories)} is not in 0..{self.num_classes - 1}."
-            )
+        for category in categories:
+            if not 0 <= category < self.num_classes:
+                raise ValueError(f"Class {category} is not in 0..{self.num_classes - 1}.")
         if not all(np.isfinite(found.score) for found in predicted):
             raise ValueError("The score of a prediction is not a finite number.")
         # pycocotools knows objects by id, and takes an id of 0 for none.

@@ -24,7 +24,7 @@ def test_palette_indices_become_both_protocols(tmp_path):
     ("pixels", "message"),
     [
         (np.array([[0, 21]], np.uint8), "x.png holds the value 21, expected 0 to 20 or 255"),
-        (np.zeros((1, 2, 3), np.uint8), "expected a PNG file of one channel"),
+        (np.zeros((1, 2, 3), np.uint8), "expected a PNG or TIFF file of one channel"),
         (np.zeros((2, 2), np.uint8), "x.jpg has 1 x 2 pixels, its labels have 2 x 2"),
     ],
 )

@@ -1,0 +1,537 @@
+"""scripts/score.py by its command line: the last line, and what it refuses."""
+
+import copy
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from made_objects import CATEGORIES, HW, random_coco, random_mask
+from made_panoptic import CLASSES, quality_by_definition, random_image
+from PIL import Image
+
+from uniovseg_jax.eval.instance import MEASURES
+from uniovseg_jax.eval.panoptic import Segment
+from uniovseg_jax.eval.panoptic_files import write_panoptic_json, write_panoptic_map
+from uniovseg_jax.eval.semantic import SemanticScores
+from uniovseg_jax.masks import rle_decode, rle_encode
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def script(load_script):
+    return load_script("score")
+
+
+def call(script, *arguments):
+    """Returns the exit code."""
+    with flagsaver.flagsaver():
+        try:
+            return script.main(script.parse_flags(["score.py", *arguments]))
+        except SystemExit as stop:
+            return stop.code
+        finally:
+            flags.FLAGS.unparse_flags()
+
+
+def last_line(script, capsys, *arguments):
+    code, printed = call(script, *arguments), capsys.readouterr()
+    assert code == 0, printed.err
+    return json.loads(printed.out.splitlines()[-1]), printed
+
+
+def complaint(script, capsys, *arguments):
+    code, printed = call(script, *arguments), capsys.readouterr()
+    assert code == 2 and printed.out == ""
+    assert "Traceback" not in printed.err
+    return printed.err.splitlines()[-1]
+
+
+def write_json(path, document):
+    path.write_text(json.dumps(document))
+    return path
+
+
+# --- Panoptic ----------------------------------------------------------------------------------
+
+
+def write_maps(folder, name, maps):
+    (folder / name).mkdir(parents=True)
+    entries = [
+        write_panoptic_map(folder / name, image_id, f"{image_id}.png", ids, segments, CLASSES)
+        for image_id, (ids, segments) in maps.items()
+    ]
+    write_panoptic_json(folder / f"{name}.json", entries, CLASSES)
+
+
+@pytest.fixture
+def panoptic(tmp_path):
+    rng = np.random.default_rng(0)
+    images = {}
+    while len(images) < 4:
+        predicted, guesses, target, truths = random_image(rng)
+        # The writer wants every true segment to have a pixel and the reverse.
+        target[~np.isin(target, [t.id for t in truths])] = 0
+        truths = [t for t in truths if (target == t.id).any()]
+        images[f"town_{len(images)}"] = predicted, guesses, target, truths
+    write_maps(tmp_path, "gt", {name: image[2:] for name, image in images.items()})
+    write_maps(tmp_path, "pred", {name: image[:2] for name, image in images.items()})
+    return tmp_path, images
+
+
+def panoptic_flags(folder):
+    return (
+        "--task=panoptic",
+        f"--gt_json={folder / 'gt.json'}",
+        f"--gt_dir={folder / 'gt'}",
+        f"--pred_json={folder / 'pred.json'}",
+        f"--pred_dir={folder / 'pred'}",
+    )
+
+
+def test_panoptic_scores_are_those_of_the_definition_in_percent(script, panoptic, capsys):
+    folder, images = panoptic
+    # Predictions may be nothing but their annotations, of more images than are scored.
+    entries = json.loads((folder / "pred.json").read_text())["annotations"]
+    write_json(folder / "pred.json", {"annotations": [*entries, {"image_id": 99}]})
+    found, printed = last_line(script, capsys, *panoptic_flags(folder))
+    expected = quality_by_definition(images.values())
+    groups = {"all": slice(None), "things": CLASSES.is_thing, "stuff": ~CLASSES.is_thing}
+    assert list(found) == list(groups)
+    for group, chosen in groups.items():
+        assert set(found[group]) == {"pq", "sq", "rq", "n"}
+        assert found[group]["n"] == np.isfinite(expected["pq"][chosen]).sum()
+        for name, values in expected.items():
+            mean = np.nanmean(values[chosen])
+            assert found[group][name] == pytest.approx(100 * mean, abs=1e-9)
+    rows = [line for line in printed.out.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + len(CLASSES)
+    pq = expected["pq"][0]
+    assert rows[2].startswith(f"| 1 | class 1 | thing | {100 * pq:.2f} |")
+    assert "4/4" in printed.err
+
+
+def test_folders_are_by_default_beside_the_json(script, panoptic, capsys):
+    named, _ = last_line(script, capsys, *panoptic_flags(panoptic[0]))
+    default = [flag for flag in panoptic_flags(panoptic[0]) if "_dir" not in flag]
+    assert last_line(script, capsys, *default)[0] == named
+
+
+def test_the_truth_as_prediction_scores_one_hundred(script, tmp_path, capsys):
+    ids = np.array([[1, 1, 2], [0, 3, 3]], np.int32)
+    segments = (Segment(1, 0), Segment(2, 4), Segment(3, 1))
+    write_maps(tmp_path, "gt", {1: (ids, segments)})
+    write_maps(tmp_path, "pred", {1: (ids, segments)})
+    found, _ = last_line(script, capsys, *panoptic_flags(tmp_path))
+    perfect = {"pq": 100.0, "sq": 100.0, "rq": 100.0}
+    assert found["all"] == {**perfect, "n": 3} and found["stuff"] == {**perfect, "n": 1}
+
+
+def test_a_group_without_a_class_is_null(script, tmp_path, capsys):
+    ids = np.ones((2, 2), np.int32)
+    for name in ("gt", "pred"):
+        write_maps(tmp_path, name, {1: (ids, (Segment(1, 0),))})
+    found, _ = last_line(script, capsys, *panoptic_flags(tmp_path))
+    assert found["stuff"] == {"pq": None, "sq": None, "rq": None, "n": 0}
+
+
+def test_indices_in_place_of_category_ids_are_refused(script, panoptic, capsys):
+    folder, _ = panoptic
+    document = json.loads((folder / "pred.json").read_text())
+    index = {info.id: place for place, info in enumerate(CLASSES.classes)}
+    for entry in document["annotations"]:
+        for info in entry["segments_info"]:
+            info["category_id"] = index[info["category_id"]]
+    write_json(folder / "pred.json", document)
+    assert "none of the 5 categories" in complaint(script, capsys, *panoptic_flags(folder))
+
+
+def test_classes_of_one_name_are_told_apart_by_their_ids(script, panoptic, capsys):
+    folder, _ = panoptic
+    before, _ = last_line(script, capsys, *panoptic_flags(folder))
+    document = json.loads((folder / "gt.json").read_text())
+    for category in document["categories"]:
+        category.update(name="screen", supercategory="thing")
+    # Nor does it matter in which order they are listed.
+    document["categories"].reverse()
+    write_json(folder / "gt.json", document)
+    after, printed = last_line(script, capsys, *panoptic_flags(folder))
+    assert after == before
+    assert printed.out.count("| screen |") == len(CLASSES)
+
+
+def test_areas_below_the_pixels_are_told(script, tmp_path, capsys):
+    ids = np.ones((2, 2), np.int32)
+    write_maps(tmp_path, "gt", {1: (ids, (Segment(1, 0, area=3),))})
+    write_maps(tmp_path, "pred", {1: (ids, (Segment(1, 0),))})
+    found, printed = last_line(script, capsys, *panoptic_flags(tmp_path))
+    assert found["all"]["pq"] == pytest.approx(400 / 3)
+    assert "1 segments of the truth state a smaller area" in printed.err
+
+
+def _drop_prediction(folder):
+    document = json.loads((folder / "pred.json").read_text())
+    write_json(folder / "pred.json", {"annotations": document["annotations"][1:]})
+
+
+def _unlist(folder):
+    document = json.loads((folder / "pred.json").read_text())
+    document["annotations"][1]["segments_info"].pop()
+    write_json(folder / "pred.json", document)
+
+
+def _list_more(folder):
+    document = json.loads((folder / "pred.json").read_text())
+    document["annotations"][1]["segments_info"].append({"id": 5, "category_id": 1})
+    write_json(folder / "pred.json", document)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_drop_prediction, "pred.json has no entry for image town_0"),
+        (_unlist, "town_1.png: Predicted segments ["),
+        (_list_more, "town_1.png: Predicted segments [5] are not in both"),
+        (lambda f: (f / "pred" / "town_1.png").unlink(), "town_1.png, the map of image town_1"),
+        (lambda f: (f / "gt" / "town_1.png").write_bytes(b"PNG"), "cannot be read as an image"),
+        (
+            lambda f: Image.new("RGB", (3, 3)).save(f / "gt" / "town_2.png"),
+            "predictions are scored at the size of the ground truth",
+        ),
+        (lambda f: (f / "gt.json").unlink(), "gt.json cannot be read"),
+        (lambda f: (f / "pred.json").write_text("[1]"), 'the list "annotations"'),
+    ],
+)
+def test_panoptic_files_that_do_not_fit_are_one_sentence(script, panoptic, capsys, spoil, message):
+    spoil(panoptic[0])
+    assert message in complaint(script, capsys, *panoptic_flags(panoptic[0]))
+
+
+# --- Semantic ----------------------------------------------------------------------------------
+
+
+def semantic_flags(folder, *more):
+    return ("--task=semantic", f"--gt_dir={folder / 'gt'}", f"--pred_dir={folder / 'pred'}", *more)
+
+
+def save(path, labels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(labels).save(path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "ignore", "kind", "suffixes"),
+    [(20, 255, np.uint8, (".png", ".png")), (847, 65535, np.uint16, (".tif", ".png"))],
+)
+def test_semantic_scores_of_8_and_16_bits(
+    script, tmp_path, capsys, classes, ignore, kind, suffixes
+):
+    rng, scores = np.random.default_rng(0), SemanticScores(classes)
+    for name in ("a", "town/b", "town/c"):
+        target = rng.integers(0, classes - 1, (8, 9))
+        predicted = np.where(rng.random((8, 9)) < 0.5, target, rng.integers(0, classes, (8, 9)))
+        target[rng.random((8, 9)) < 0.2] = ignore
+        scores.add(predicted, np.where(target == ignore, -1, target))
+        save(tmp_path / "gt" / (name + suffixes[0]), target.astype(kind))
+        save(tmp_path / "pred" / (name + suffixes[1]), predicted.astype(kind))
+    (tmp_path / "gt" / "readme.txt").write_text("not a map")
+    arguments = (f"--num_classes={classes}", f"--ignore={ignore}")
+    found, printed = last_line(script, capsys, *semantic_flags(tmp_path, *arguments))
+    expected = scores.compute()
+    names = {"miou": "miou", "fwiou": "fwiou", "macc": "mean_accuracy", "pacc": "pixel_accuracy"}
+    assert set(found) == {"all"} and set(found["all"]) == {*names, "n"}
+    for name, ours in names.items():
+        assert found["all"][name] == pytest.approx(100 * expected[ours], abs=1e-9)
+    assert found["all"]["n"] == np.isfinite(expected["iou"]).sum() < classes
+    # The last class never occurs: no IoU.
+    assert printed.out.splitlines()[-2] == f"| {classes - 1} | - | - | 0 |"
+
+
+def test_palette_files_hold_indices_and_predicted_void_is_wrong(script, tmp_path, capsys):
+    target = Image.fromarray(np.array([[0, 1, 2, 255]], np.uint8))
+    target.putpalette([(7 * n) % 256 for n in range(768)])
+    (tmp_path / "gt").mkdir()
+    target.save(tmp_path / "gt" / "a.png")
+    save(tmp_path / "pred" / "a.TIFF", np.array([[0, 1, 255, 0]], np.uint8))
+    arguments = semantic_flags(tmp_path, "--num_classes=3", "--ignore=255")
+    found, _ = last_line(script, capsys, *arguments)
+    assert found["all"]["pacc"] == pytest.approx(200 / 3) and found["all"]["n"] == 3
+
+
+def test_an_ignored_class_is_not_scored_and_told(script, tmp_path, capsys):
+    save(tmp_path / "gt" / "a.png", np.array([[0, 1, 2]], np.uint8))
+    save(tmp_path / "pred" / "a.png", np.array([[1, 1, 1]], np.uint8))
+    arguments = semantic_flags(tmp_path, "--num_classes=3", "--ignore=0,255")
+    found, printed = last_line(script, capsys, *arguments)
+    assert found["all"]["n"] == 2 and found["all"]["miou"] == pytest.approx(25.0)
+    assert "Class 0 is ignored" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"pred/b.png": [[0]]}, "has a label map b and"),
+        ({"gt/b.png": [[0]]}, "has a label map b and"),
+        ({"gt/a.tif": [[0]]}, "has two label maps a"),
+        ({"gt/a.png": [[0, 1]]}, "predictions are scored at the size of the ground truth"),
+        ({"gt/a.png": [[7]]}, "a.png has the label 7, which is neither"),
+        ({"pred/a.png": [[4]]}, "a.png has the label 4, which is neither"),
+        ({"pred/a.png": [[[1, 2, 3]]]}, "is no label map: expected a PNG or TIFF"),
+    ],
+)
+def test_label_maps_that_do_not_fit_are_one_sentence(script, tmp_path, capsys, files, message):
+    for name, labels in {"gt/a.png": [[0]], "pred/a.png": [[0]], **files}.items():
+        save(tmp_path / name, np.array(labels, np.uint8))
+    arguments = semantic_flags(tmp_path, "--num_classes=4", "--ignore=255")
+    assert message in complaint(script, capsys, *arguments)
+
+
+# --- Instance ----------------------------------------------------------------------------------
+
+
+def object_flags(folder, task, document, results, *more):
+    truth = write_json(folder / "gt.json", document)
+    found = write_json(folder / "results.json", results)
+    return (f"--task={task}", f"--gt_json={truth}", f"--pred_json={found}", *more)
+
+
+def test_instance_scores_are_those_of_pycocotools(script, tmp_path, capsys):
+    coco = pytest.importorskip("pycocotools.coco")
+    from pycocotools.cocoeval import COCOeval
+
+    document, results = random_coco(np.random.default_rng(5), 20)
+    crowd = next(a for a in document["annotations"] if a["iscrowd"])
+    true = next(a for a in document["annotations"] if not a["iscrowd"])
+    # As the official files have them: crowds as plain run lengths, others as polygons.
+    pixels = rle_decode(crowd["segmentation"]).ravel(order="F")
+    places = np.flatnonzero(np.diff(pixels, prepend=False))
+    runs = np.diff(places, prepend=0, append=pixels.size).tolist()
+    crowd["segmentation"] = {"size": list(HW), "counts": runs}
+    true["segmentation"] = [[10, 10, 60.5, 12, 40, 80], [70, 70, 90, 70, 90, 95.5, 70, 95]]
+    found, printed = last_line(
+        script, capsys, *object_flags(tmp_path, "instance", document, results)
+    )
+    truth = coco.COCO(str(tmp_path / "gt.json"))
+    evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert list(found["all"]) == [*MEASURES, "n"]
+    stats = [100 * value for value in evaluation.stats[:6]]
+    assert [found["all"][name] for name in MEASURES] == pytest.approx(stats, abs=1e-9)
+    assert min(stats[:5]) > 0 and found["all"]["n"] == 2
+    assert "| 20 | class 20 | - | - | - | - | - | - |" in printed.out
+
+
+def test_no_results_are_an_ap_of_zero(script, tmp_path, capsys):
+    document, _ = random_coco(np.random.default_rng(5), 8)
+    found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, []))
+    assert found["all"]["ap"] == 0.0
+
+
+MASK = rle_encode(np.ones(HW, bool))
+TRUTH = {
+    "images": [{"id": 1, "height": HW[0], "width": HW[1]}],
+    "annotations": [
+        {"id": 4, "image_id": 1, "category_id": 3, "segmentation": MASK, "area": 9, "iscrowd": 0}
+    ],
+    "categories": CATEGORIES,
+}
+RESULT = {"image_id": 1, "category_id": 3, "segmentation": MASK, "score": 0.5, "prompt": 4}
+
+
+@pytest.mark.parametrize(
+    ("truth", "change", "message"),
+    [
+        ({}, {"image_id": 2}, "[0] is about image 2, which the truth does not list"),
+        ({}, {"category_id": 4}, "The category_id 4 is none of the 3 categories"),
+        ({}, {"score": "high"}, "'score' is high, expected a finite number"),
+        ({}, {"segmentation": [[1, 1, 5, 5, 1, 5]]}, "run lengths, not polygons"),
+        ({}, {"segmentation": {"size": [2, 2], "counts": [4]}}, "The mask has size (2, 2)"),
+        ({}, {"segmentation": {"size": list(HW), "counts": "~~"}}, "[0]: RLE"),
+        ({"category_id": 4}, {}, "annotations[0]: The category_id 4"),
+        ({"segmentation": [[1, 2]]}, {}, "annotations[0]: A polygon must be"),
+        ({"iscrowd": 3}, {}, "annotations[0]: 'iscrowd' is 3"),
+        ({"image_id": 3}, {}, "annotations[0] is about image 3"),
+    ],
+)
+def test_objects_that_do_not_fit_are_one_sentence(script, tmp_path, capsys, truth, change, message):
+    document = {**TRUTH, "annotations": [{**TRUTH["annotations"][0], **truth}]}
+    arguments = object_flags(tmp_path, "instance", document, [{**RESULT, **change}])
+    assert message in complaint(script, capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": None}, 'lists "images" and "annotations"'),
+        ({"images": [{"id": 1, "height": 5}]}, "images[0]: 'width' is None"),
+        ({"images": [{"id": 1, "height": 65536, "width": 65536}]}, "pixels"),
+        ({"images": TRUTH["images"] * 2}, "two images of id 1"),
+        ({"categories": []}, 'the list "categories"'),
+    ],
+)
+def test_truth_of_another_form_is_one_sentence(script, tmp_path, capsys, change, message):
+    arguments = object_flags(tmp_path, "instance", {**TRUTH, **change}, [RESULT])
+    assert message in complaint(script, capsys, *arguments)
+    without = {key: value for key, value in TRUTH.items() if key != "categories"}
+    arguments = object_flags(tmp_path, "instance", without, [RESULT])
+    assert 'no list "categories"' in complaint(script, capsys, *arguments)
+    arguments = object_flags(tmp_path, "instance", TRUTH, {"annotations": []})
+    assert "expected a list of results" in complaint(script, capsys, *arguments)
+
+
+# --- Promptable --------------------------------------------------------------------------------
+
+
+def _iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.fixture
+def prompted():
+    """Two images of three and one masks, a crowd, and answers of which one is missing."""
+    rng = np.random.default_rng(7)
+    masks = {10: random_mask(rng), 11: random_mask(rng), 12: random_mask(rng), 20: random_mask(rng)}
+    image_of = {10: 1, 11: 1, 12: 1, 20: 2, 30: 2}
+    annotations = [
+        {"id": number, "image_id": image_of[number], "segmentation": rle_encode(mask)}
+        for number, mask in masks.items()
+    ]
+    crowd = {"id": 30, "image_id": 2, "iscrowd": 1, "segmentation": rle_encode(masks[10])}
+    images = [{"id": number, "height": HW[0], "width": HW[1]} for number in (1, 2, 3)]
+    results = []
+    for number in (10, 11, 20, 30):
+        for _ in range(3):
+            shift = rng.integers(-9, 10, 2)
+            mask = np.roll(masks.get(number, masks[10]), shift, (0, 1))
+            entry = {"image_id": image_of[number], "segmentation": rle_encode(mask)}
+            results.append({**entry, "prompt": number, "score": float(rng.random())})
+    return {"images": images, "annotations": [*annotations, crowd]}, results, masks
+
+
+def test_answers_to_own_prompts_by_annotation_id(script, tmp_path, capsys, prompted):
+    document, results, masks = prompted
+    best, ranked = [], []
+    for number, mask in masks.items():
+        own = [r for r in results if r["prompt"] == number]
+        ious = [_iou(mask, rle_decode(r["segmentation"])) for r in own]
+        best.append(max(ious, default=0.0))
+        scores = [r["score"] for r in own]
+        ranked.append(ious[int(np.argmax(scores))] if own else 0.0)
+    for mode in ("center", "random", "box"):
+        arguments = object_flags(tmp_path, "promptable", document, results, f"--mode={mode}")
+        found, printed = last_line(script, capsys, *arguments)
+        assert list(found) == ([mode] if mode == "box" else [mode, f"{mode}_ranked"])
+        for name, values in zip(found, (best, ranked), strict=False):
+            assert found[name]["iou"] == pytest.approx(100 * np.mean(values), abs=1e-9)
+            means = [np.mean(values[:3]), values[3]]
+            assert found[name]["iou_of_images"] == pytest.approx(100 * np.mean(means), abs=1e-9)
+            # A crowd is no true mask, and nothing answers annotation 12.
+            assert (found[name]["masks"], found[name]["images"]) == (4, 2)
+            assert found[name]["unanswered"] == 1
+        assert f"| {mode} | {found[mode]['iou']:.2f} |" in printed.out
+    assert np.mean(ranked) < np.mean(best)
+    unscored = [{k: v for k, v in r.items() if k != "score"} for r in results]
+    arguments = object_flags(tmp_path, "promptable", document, unscored, "--mode=center")
+    assert list(last_line(script, capsys, *arguments)[0]) == ["center"]
+
+
+def test_grid_masks_are_offered_to_every_true_mask(script, tmp_path, capsys, prompted):
+    document, results, masks = prompted
+    plain = [{k: r[k] for k in ("image_id", "segmentation")} for r in results]
+    found, _ = last_line(
+        script,
+        capsys,
+        *object_flags(tmp_path, "promptable", document, plain, "--mode=grid_any"),
+    )
+    image_of = {10: 1, 11: 1, 12: 1, 20: 2}
+    best = [
+        max(
+            _iou(mask, rle_decode(r["segmentation"]))
+            for r in results
+            if r["image_id"] == image_of[n]
+        )
+        for n, mask in masks.items()
+    ]
+    assert found["grid_any"]["iou"] == pytest.approx(100 * np.mean(best), abs=1e-9)
+    assert found["grid_any"]["unanswered"] == 0
+    least = min(mask.mean() for mask in masks.values())
+    arguments = object_flags(tmp_path, "promptable", document, plain, "--mode=grid_any")
+    found, _ = last_line(script, capsys, *arguments, f"--min_area={least * 1.01}")
+    assert found["grid_any"]["masks"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        ({"prompt": 5}, ("--mode=box",), "its prompt is that of annotation 5"),
+        ({"prompt": None}, ("--mode=center",), "'prompt' is None"),
+        ({"score": None}, ("--mode=center",), "'score' is None"),
+        ({}, ("--mode=grid_inside",), "grid_any"),
+        ({}, (), "--task=promptable needs --mode"),
+        ({}, ("--mode=box", "--min_area=2"), "min_area"),
+        ({}, ("--mode=box", "--num_classes=2"), "has no use for --num_classes"),
+    ],
+)
+def test_answers_that_do_not_fit_are_one_sentence(script, tmp_path, capsys, change, more, message):
+    arguments = object_flags(tmp_path, "promptable", TRUTH, [{**RESULT, **change}], *more)
+    assert message in complaint(script, capsys, *arguments)
+
+
+def test_nothing_to_score_is_said(script, tmp_path, capsys):
+    empty = {**TRUTH, "annotations": []}
+    arguments = object_flags(tmp_path, "promptable", empty, [], "--mode=box")
+    assert "gt.json has no mask" in complaint(script, capsys, *arguments)
+
+
+# --- All ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--task"),
+        (("--task=depth",), "panoptic"),
+        (("--task=panoptic",), "--task=panoptic needs --gt_json, --pred_json"),
+        (("--task=semantic", "--gt_dir=a", "--pred_dir=b"), "needs --num_classes"),
+        (("--task=semantic", "--gt_dir=a", "--pred_dir=b", "--num_classes=0"), "num_classes"),
+        (
+            ("--task=semantic", "--gt_dir=a", "--pred_dir=b", "--num_classes=2", "--ignore=x"),
+            "--ignore takes whole numbers, got x",
+        ),
+        (
+            ("--task=semantic", "--gt_dir=a", "--pred_dir=b", "--num_classes=2"),
+            "There is no folder a",
+        ),
+        (("--task=instance", "--gt_json=none", "--pred_json=none"), "none cannot be read"),
+        (("--task=instance", "more"), "Unexpected argument 'more'"),
+    ],
+)
+def test_wrong_flags_are_one_sentence(script, capsys, arguments, message):
+    assert message in complaint(script, capsys, *arguments)
+
+
+def test_no_model_library_is_loaded(tmp_path):
+    arguments = object_flags(tmp_path, "instance", TRUTH, [RESULT])
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['score.py', *{list(arguments)!r}]\n"
+        "try:\n"
+        "    runpy.run_path('scripts/score.py', run_name='__main__')\n"
+        "finally:\n"
+        "    print(sorted({'jax', 'flax', 'torch', 'tensorflow'} & set(sys.modules)))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    *_, scores, loaded = run.stdout.splitlines()
+    assert loaded == "[]" and json.loads(scores)["all"]["ap"] == pytest.approx(100)
