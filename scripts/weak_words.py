@@ -5,8 +5,8 @@ python scripts/weak_words.py cut --images=camvid/images/train --labels=camvid/ma
 python scripts/weak_words.py ceiling --pairs=runs/words/stage2/pairs \
     --model=runs/words/stage1/model --labels=runs/words/data/words/labels \
     --output=runs/words/ceiling
-python scripts/weak_words.py score --model=runs/words/stage2/model --images=camvid/images/val \
-    --labels=camvid/masks/val
+python scripts/weak_words.py cut --images=camvid/images/val --labels=camvid/masks/val \
+    --all_as=val --output=runs/words/val
 python scripts/weak_words.py prior --known=camvid/masks/train --labels=camvid/masks/val
 """
 
@@ -29,12 +29,12 @@ _KNOWN = flags.DEFINE_string("known", "", "Folder of label maps that the prior i
 _OUTPUT = flags.DEFINE_string("output", "", "Folder to write.")
 _PAIRS = flags.DEFINE_string("pairs", "", "Folder of a pair store of all vectors.")
 _MODEL = flags.DEFINE_string("model", "", "Model directory.")
-_WHOLE = flags.DEFINE_bool("whole", False, "Segment photographs whole and not by quarters.")
+_ALL_AS = flags.DEFINE_string("all_as", None, "A kind that all photographs are of.")
 
 
 def main(argv: list[str]) -> None:
     """Does one step; a mistake ends it with one sentence."""
-    steps = {"cut": cut, "ceiling": ceiling, "score": score, "prior": prior}
+    steps = {"cut": cut, "ceiling": ceiling, "prior": prior}
     if len(argv) != 2 or argv[1] not in steps:
         raise app.UsageError(f"Expected one of {', '.join(steps)}.")
     logging.set_verbosity(logging.WARNING)
@@ -48,7 +48,7 @@ def cut() -> None:
     """Cuts photographs into parts by kind."""
     from uniovseg_jax.weak_words.cut import CutOptions, cut_drives
 
-    options = CutOptions(_NAMES.value)
+    options = CutOptions(_NAMES.value, all_as=_ALL_AS.value)
     counts = cut_drives(_path(_IMAGES), _path(_LABELS), _path(_OUTPUT), options)
     print(", ".join(f"{count} quarters for {kind}" for kind, count in counts.items()))
 
@@ -69,16 +69,6 @@ def ceiling() -> None:
         f"{accuracy['strict']:.1f} % are right, of those trained on "
         f"{accuracy['confident_strict']:.1f} %."
     )
-
-
-def score() -> None:
-    """Prints the semantic scores of a model."""
-    from uniovseg_jax.weak_words.judge import score_words
-    from uniovseg_jax.weights.store import load_pretrained
-
-    pretrained = load_pretrained(str(_path(_MODEL)))
-    found = score_words(pretrained, _path(_IMAGES), _path(_LABELS), _NAMES.value, not _WHOLE.value)
-    _print(found)
 
 
 def prior() -> None:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from uniovseg_jax.benchmarks.check import check_benchmark
+from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.weak_words.cut import CutOptions, cut_drives, split_blocks, words_of
 
 NAMES = ("sky", "road", "car")
@@ -60,6 +62,26 @@ def test_quarters_make_up_the_photographs(drives):
         )
         expected = np.asarray(Image.open(drives / folder / "a_002.png"))
         np.testing.assert_array_equal(whole, expected if expected.ndim == 2 else expected[..., 0])
+
+
+def test_every_kind_is_a_benchmark_of_its_own(drives):
+    labels = np.full((12, 16), 11, np.uint8)
+    Image.fromarray(labels).save(drives / "labels" / "a_024.png")
+    options = CutOptions(NAMES, all_as="val")
+    output = drives / "out"
+    assert cut_drives(drives / "images", drives / "labels", output, options) == {"val": 100}
+    assert sorted(path.name for path in (output / "val").iterdir()) == [
+        "images",
+        "labels",
+        "names.txt",
+    ]
+    (benchmark,) = open_benchmarks("folder", output / "val")
+    check_benchmark(benchmark)
+    assert benchmark.classes is not None and len(benchmark.images) == 100
+    assert [info.name for info in benchmark.classes.classes] == list(NAMES)
+    assert (benchmark.read_semantic("a_024_3") == -1).all()
+    whole = np.asarray(Image.open(drives / "labels" / "a_003.png"))
+    np.testing.assert_array_equal(benchmark.read_semantic("a_003_1"), whole[:6, 8:])
 
 
 def test_bad_folders_are_refused_and_nothing_is_written(drives):

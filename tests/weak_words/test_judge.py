@@ -4,7 +4,6 @@ from PIL import Image
 
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.weak_words import judge
-from uniovseg_jax.weights.store import load_pretrained
 
 NAMES = ("sky", "road", "car")
 
@@ -36,17 +35,3 @@ def test_the_oracle_names_connected_regions(tmp_path):
     masks = np.stack([rle_decode(segment) for segment in segments])
     np.testing.assert_array_equal(masks[0], labels == 0)
     np.testing.assert_array_equal(masks[1] | masks[2], labels == 2)
-
-
-@pytest.mark.parametrize("quarters", [False, True])
-def test_a_model_is_scored_on_all_pixels(tmp_path, quarters):
-    pretrained = load_pretrained("uniovseg_jax/assets/tinyscenes_stage1")
-    rng = np.random.default_rng(0)
-    images = _save(tmp_path / "images", a=rng.integers(0, 256, (41, 61, 3)))
-    truth = rng.integers(0, 4, (41, 61))
-    labels = _save(tmp_path / "labels", a=truth)
-    names = ("grass", "brick", "wood")
-    scores = judge.score_words(pretrained, images, labels, names, quarters)
-    assert 0 <= scores["pixel_accuracy"] <= 1 and len(scores["iou"]) == 3
-    with pytest.raises(ValueError, match="has no photograph"):
-        judge.score_words(pretrained, labels / "none", labels, names, quarters)

@@ -104,8 +104,8 @@ def open_folder(root: pathlib.Path, split: str) -> Benchmark:
     """Anybody's label maps: `images/`, `labels/` (PNG or TIFF) and `names.txt` in the data root.
 
     A line of `names.txt` is a class, `name1,name2` or `id:name1,name2`; without ids, the first line
-    is the value 0. 255 and, in TIFF files or 16 bits, 65535 are void unless a class has that id.
-    Either folder may have one folder per split.
+    is the value 0. Void are ids that the file calls `invalid_class_id`, and 255 and 65535 unless a
+    class has that id. Either folder may have one folder per split.
     """
     lines = read_class_lines(root / "names.txt")
     infos = [
@@ -116,6 +116,7 @@ def open_folder(root: pathlib.Path, split: str) -> Benchmark:
     if not infos:
         raise ValueError(f"{root / 'names.txt'} holds no class; expected one in each line.")
     classes = ClassList(root.name, tuple(infos))
+    void = {_VOID_8, _VOID_16, *(line.id for line in lines if line.is_placeholder)}
     images, files = (
         by_stem(part / split if (part / split).is_dir() else part, suffixes)
         for part, suffixes in (
@@ -123,7 +124,7 @@ def open_folder(root: pathlib.Path, split: str) -> Benchmark:
             (root / "labels", (".png", ".tif", ".tiff")),
         )
     )
-    labels = LabelMaps(files, classes.index_of, {_VOID_8, _VOID_16} - classes.index_of.keys())
+    labels = LabelMaps(files, classes.index_of, void - classes.index_of.keys())
     return semantic_benchmark("folder", root, (images, files), labels, classes)
 
 

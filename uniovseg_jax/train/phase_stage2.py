@@ -75,7 +75,7 @@ def alignment_config(data: ml_collections.ConfigDict) -> regions.AlignmentConfig
       ValueError: If a field is out of its range.
     """
     return regions.AlignmentConfig(
-        proposals=ProposalConfig(score_threshold=data.score_threshold),
+        proposals=ProposalConfig(score_threshold=data.score_threshold, nms_inside=data.nms_inside),
         cost=data.cost,
         topk=data.topk,
         min_cosine=data.min_cosine,

@@ -27,12 +27,14 @@ class CutOptions:
       block: Frames of a block.
       gap: Frames that are dropped at the start of every block, so that no two kinds are neighbours.
       least_share: Share of a quarter's pixels from which a class is one of its words.
+      all_as: A kind that all frames are of, without gaps; None divides them among the kinds.
     """
 
     names: Sequence[str]
     block: int = 20
     gap: int = 2
     least_share: float = 0.01
+    all_as: str | None = None
 
 
 def split_blocks(stems: Sequence[str], options: CutOptions) -> dict[str, list[str]]:
@@ -44,8 +46,10 @@ def split_blocks(stems: Sequence[str], options: CutOptions) -> dict[str, list[st
       options: Length and distance of blocks.
 
     Returns:
-      Frames by kind: `words`, `masks` and `held_back`.
+      Frames by kind: `words`, `masks` and `held_back`, or `options.all_as`.
     """
+    if options.all_as is not None:
+        return {options.all_as: sorted(stems)}
     drives: dict[str, list[str]] = {}
     for stem in sorted(stems):
         drives.setdefault(stem.split("_")[0], []).append(stem)
@@ -84,9 +88,9 @@ def cut_drives(
 ) -> dict[str, int]:
     """Writes quarters of the training photographs by kind, each in its own folder.
 
-    `<kind>/images/*.png` and `<kind>/labels/*.png` are there for every kind, and `captions.jsonl`
-    for `words` and `held_back`. Training reads the labels of `masks` without their names and those
-    of `words` not at all.
+    Every kind is a dataset that `benchmarks.named.open_folder` reads: images, labels and
+    `names.txt`. `words` and `held_back` have `captions.jsonl` besides. Training reads the labels of
+    `masks` without their names and those of `words` not at all.
 
     Args:
       images: Folder of photographs.
@@ -110,17 +114,21 @@ def cut_drives(
     shutil.rmtree(partial, ignore_errors=True)
     counts = {}
     for kind, frames in split_blocks(list(stems), options).items():
-        rows = []
+        rows, void = [], set()
         for stem in tqdm.tqdm(frames, kind, mininterval=1.0):
             pairs = _read(stems[stem], labels / f"{stem}.png")
             for number, (pixels, own) in enumerate(cut_quarters(*pairs)):
                 name = f"{stem}_{number}"
                 _save(pixels, partial / kind / "images" / f"{name}.png")
                 _save(own.astype(np.uint8), partial / kind / "labels" / f"{name}.png")
+                void |= set(np.unique(own).tolist()) - set(range(len(options.names)))
                 caption = ", ".join(words_of(own, options))
                 rows.append({"id": name, "image": f"{name}.png", "caption": caption})
         counts[kind] = len(rows)
-        if kind != "masks":
+        lines = [f"{label}:{name}\n" for label, name in enumerate(options.names)]
+        lines += [f"{label}:invalid_class_id\n" for label in sorted(void)]
+        (partial / kind / "names.txt").write_text("".join(lines))
+        if kind in ("words", "held_back"):
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (partial / kind / "captions.jsonl").write_text(text)
     partial.rename(output)
