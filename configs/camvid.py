@@ -82,7 +82,7 @@ def _stage1(config: ml_collections.ConfigDict) -> None:
 
 def _clip(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 64
-    config.total_steps = 1600
+    config.total_steps = 1000
     config.ema_decay = 0.998
     config.data = ml_collections.ConfigDict(
         {
@@ -100,7 +100,7 @@ def _clip(config: ml_collections.ConfigDict) -> None:
     config.loss = ml_collections.ConfigDict({"mosaic_share": 0.0, "word_weight": 1.0})
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.no_decay = (r".*/(bias|scale|gamma)", r".*/logit_scale")
-    config.evals.every = 200
+    config.evals.every = 100
     config.evals.select = "retrieval"
     config.evals.group_size = 100
 
@@ -111,7 +111,7 @@ def _class_free_masks(config: ml_collections.ConfigDict) -> None:
     config.freeze = (r"clip/.*",)
     config.model.image_size = 256
     config.batch_size = 4
-    config.total_steps = 3600
+    config.total_steps = 2000
     config.data.update(max_instances=24, points_per_side=6, num_boxes=16, scale_range=(0.8, 1.4))
     config.loss.num_points = 256
     config.optimizer.learning_rate = 8e-4
