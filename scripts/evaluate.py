@@ -1,9 +1,10 @@
 r"""Scores a model on a benchmark of the paper; docs/benchmarks.md tells which there are.
 
   python scripts/evaluate.py --config=configs/eval.py:ade20k_150 --model=<dir> \
-      --data_dir=<root of all datasets> --output=runs/eval/ade20k_150
+      --data_dir=<root of all datasets>
 
-Leaves results.json, results.md (every score beside the paper's) and worst.png in the output folder.
+Leaves results.json, results.md (every score beside the paper's) and worst.png in the output folder;
+of a set of several parts, the same in a folder for each, and the means in the output folder itself.
 Stopped, it goes on where it was when the same command is given again.
 Exit code: 0, or 2 with one sentence that says why there is no result.
 """
@@ -20,21 +21,21 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _MODEL = flags.DEFINE_string("model", None, "Model directory.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that all datasets are in.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; made when needed.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder for the results; by default runs/eval/<benchmark>-<protocol>."
+)
 _DISTRIBUTED = flags.DEFINE_string(
     "distributed",
     None,
     "Score with several processes, all started with the same flags: see scripts/train.py.",
 )
-flags.mark_flags_as_required(["config", "model", "data_dir", "output"])
+flags.mark_flags_as_required(["config", "model", "data_dir"])
 
 
 def main(argv: list[str]) -> None:
     """Scores and prints one table per part of the benchmark."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
-    # Threads of numpy's own would fight with those of the images; read when numpy is imported.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.set_verbosity(logging.WARNING)
     from uniovseg_jax.processes import join_processes
 
@@ -44,8 +45,10 @@ def main(argv: list[str]) -> None:
         from uniovseg_jax.eval.evaluate import evaluate
         from uniovseg_jax.eval.result_files import make_table
 
-        output = pathlib.Path(str(_OUTPUT.value))
-        results = evaluate(_CONFIG.value, str(_MODEL.value), str(_DATA_DIR.value), output)
+        config = _CONFIG.value
+        name = f"{config.benchmark.replace('/', '-')}-{config.protocol}"
+        output = pathlib.Path(_OUTPUT.value or f"runs/eval/{name}")
+        results = evaluate(config, str(_MODEL.value), str(_DATA_DIR.value), output)
     except (ValueError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -53,5 +56,17 @@ def main(argv: list[str]) -> None:
         print(make_table(document).partition("\nSettings:")[0])
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses flags; a wrong one is one sentence and exit code 2."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    # Threads of numpy's own would fight with those of the images. The variable is read when numpy
+    # is imported, which the configuration does.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    app.run(main, flags_parser=parse_flags)

@@ -26,7 +26,6 @@ from uniovseg_jax.eval.prompted import find_best_masks, read_record
 from uniovseg_jax.eval.superpixels import find_best_segments, superpixel_pool
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.inference.predictor import Predictor
-from uniovseg_jax.packed_masks import PackedMasks
 from uniovseg_jax.versions import versions
 from uniovseg_jax.weights.store import load_pretrained, params_sha256
 
@@ -150,25 +149,17 @@ def add_example(
     best: Mapping[str, Mapping[str, BestMasks]],
 ) -> None:
     """Adds a row to the contact sheet: image, truth, and by scorer the best masks of one mode."""
-    drawn = [(image_id, image), (f"{len(truth)} true masks", draw_masks(image, truth, truth.masks))]
+    true_masks = visualize.draw_masks(image, truth.masks)
+    drawn = [(image_id, image), (f"{len(truth)} true masks", true_masks)]
     for name, found in best.items():
         mode, masks = next(iter(found.items()))
         title = f"{name}, {mode}: IoU {100 * masks.iou.mean():.1f} %"
-        drawn.append((title, draw_masks(image, truth, masks.masks)))
+        drawn.append((title, visualize.draw_masks(image, masks.masks, truth.masks)))
     for title, picture in drawn:
         small = Image.fromarray(picture)
         small.thumbnail((_CELL, _CELL))
         titles.append(title)
         pictures.append(np.asarray(small))
-
-
-def draw_masks(image: np.ndarray, truth: TrueMasks, masks: PackedMasks) -> np.ndarray:
-    """Draws a mask for every true one in its colour, small true masks over large ones."""
-    label_map = np.zeros(image.shape[:2], np.int32)
-    for row in np.argsort(-truth.masks.areas, kind="stable").tolist():
-        label_map[masks.mask(row)] = row + 1
-    colours = visualize.distinct_colours([f"mask {row}" for row in range(len(truth))])
-    return visualize.overlay(image, label_map, colours)
 
 
 def make_table(document: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from uniovseg_jax.packed_masks import PackedMasks
+
 # Overlays of small images are enlarged until names are legible, those of huge ones reduced.
 _SMALLEST_SIDE = 512
 _LARGEST_SIDE = 4096
@@ -101,6 +103,23 @@ def overlay(
     if captions:
         _draw_captions(picture, label_map, colours, captions)
     return np.asarray(picture)
+
+
+def draw_masks(
+    image: UInt8[np.ndarray, "h w 3"], masks: PackedMasks, order: PackedMasks | None = None
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Draws masks over an image, each in a colour of its own, small ones over large ones.
+
+    Args:
+      image: Of the masks' size.
+      masks: To draw.
+      order: As many masks whose areas decide what is over what, such as the true ones where `masks`
+        are the best for each; None for `masks`.
+    """
+    label_map = np.zeros(image.shape[:2], np.int32)
+    for row in np.argsort(-(order or masks).areas, kind="stable").tolist():
+        label_map[masks.mask(row)] = row + 1
+    return overlay(image, label_map, distinct_colours([f"mask {row}" for row in range(len(masks))]))
 
 
 def contact_sheet(

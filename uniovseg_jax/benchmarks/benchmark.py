@@ -94,12 +94,17 @@ class Benchmark:
         return read_image(path) if hw is None else read_image_for(path, hw)
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """What it can be scored on."""
+    def readers(self) -> dict[str, Callable[[str], Any]]:
+        """What reads the truth, by what it can be scored on."""
         readers = {
             "semantic": self.read_semantic,
             "panoptic": self.read_panoptic,
             "instance": self.read_instances,
             "promptable": self.read_masks,
         }
-        return tuple(task for task, reader in readers.items() if reader is not None)
+        return {task: reader for task, reader in readers.items() if reader is not None}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be scored on."""
+        return tuple(self.readers)

@@ -1,11 +1,14 @@
 """What is looked at before a benchmark is scored, so that no hours are spent on a broken copy."""
 
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import tqdm
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.data.threads import map_in_threads
 from uniovseg_jax.image_io import check_fits, stored_hw
 
 
@@ -29,6 +32,38 @@ def check_benchmark(benchmark: Benchmark) -> None:
             stored_hw(path)
         else:
             check_fits(path, benchmark.read_sizes(image_id))
+
+
+def check_labels(
+    benchmark: Benchmark, tasks: Sequence[str], image_ids: Sequence[str], progress: bool = True
+) -> None:
+    """Reads all labels that are going to be scored, in threads.
+
+    Args:
+      benchmark: As `check_benchmark` found it well.
+      tasks: That it is scored on.
+      image_ids: Some of its images.
+      progress: Whether to show a bar.
+
+    Raises:
+      FileNotFoundError: If a label file is missing.
+      ValueError: If a label file is damaged or holds an id of no class.
+    """
+    readers = [benchmark.readers[task] for task in tasks]
+
+    def read(image_id: str) -> None:
+        for reader in readers:
+            reader(image_id)
+
+    threads = min(16, os.cpu_count() or 1)
+    for _ in tqdm.tqdm(
+        map_in_threads(read, image_ids, threads),
+        f"labels of {benchmark.name}",
+        len(image_ids),
+        unit="image",
+        disable=not progress,
+    ):
+        pass
 
 
 def _check_classes(benchmark: Benchmark) -> None:

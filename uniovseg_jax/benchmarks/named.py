@@ -21,6 +21,7 @@ from uniovseg_jax.benchmarks.pascal import (
     open_voc20,
     open_voc20b,
     open_voc21,
+    open_voc21_threshold,
     prepared_files,
     semantic_benchmark,
 )
@@ -192,6 +193,7 @@ NAMED: Mapping[str, Callable[[pathlib.Path, str], Benchmark]] = {
     "pascal_context_59": open_context59,
     "pascal_context_459": open_context459,
     "pascal_voc21": open_voc21,
+    "pascal_voc21_threshold": open_voc21_threshold,
     "pascal_voc20": open_voc20,
     "pascal_voc20b": open_voc20b,
     "cityscapes": open_cityscapes,

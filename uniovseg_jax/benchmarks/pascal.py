@@ -114,6 +114,27 @@ def open_voc20b(root: pathlib.Path, split: str) -> Benchmark:
     )
 
 
+def open_voc21_threshold(root: pathlib.Path, split: str) -> Benchmark:
+    """PASCAL VOC with a background of all pixels whose best class is not sure enough.
+
+    What is sure enough is `merge.min_share` of configs/eval.py.
+
+    Source: GroupViT (arXiv 2202.11094), whose number weakly supervised methods report.
+    """
+    words = load_class_list("voc_20")
+    return dataclasses.replace(
+        open_voc21(root, split),
+        name="pascal_voc21_threshold",
+        words=words,
+        folded=np.arange(1, len(words) + 1, dtype=np.int32),
+        void_class=0,
+        unverified=(
+            "The threshold of the background was not tuned; published scores of this form are "
+            "those of thresholds that were, on this dataset.",
+        ),
+    )
+
+
 def open_context59(root: pathlib.Path, split: str) -> Benchmark:
     """PASCAL Context with its 59 frequent classes, PC-59; no background."""
     name, classes = "pascal_context_59", load_class_list("pascal_context_59")

@@ -24,12 +24,7 @@ def open_benchmarks(
       FileNotFoundError: If the dataset is not there; says what was expected.
       ValueError: If there is no such benchmark or split, or its files do not belong together.
     """
-    if name not in BENCHMARKS:
-        whole = sorted(known for known in BENCHMARKS if "/" not in known)
-        raise ValueError(
-            f"Unknown benchmark {name!r}; expected one of {', '.join(whole)}, or a part such as "
-            "seginw/Cows."
-        )
+    check_name(name)
     folder = pathlib.Path(root)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no data folder {folder}.")
@@ -37,3 +32,13 @@ def open_benchmarks(
         return (NAMED[name](folder, split or "val"),)
     opened = PROMPTED_SETS[name](folder, split or None)
     return opened if isinstance(opened, tuple) else (opened,)
+
+
+def check_name(name: str) -> None:
+    """Raises a ValueError that lists the benchmarks if there is none of this name."""
+    if name not in BENCHMARKS:
+        whole = sorted(known for known in BENCHMARKS if "/" not in known)
+        raise ValueError(
+            f"Unknown benchmark {name!r}; expected one of {', '.join(whole)}, or a part such as "
+            "seginw/Cows."
+        )

@@ -1,9 +1,7 @@
 """Scores a model on a benchmark as a configuration of configs/eval.py says."""
 
 import contextlib
-import dataclasses
 import datetime
-import hashlib
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
 
-from uniovseg_jax.benchmarks.benchmark import Benchmark
-from uniovseg_jax.benchmarks.check import check_benchmark
-from uniovseg_jax.benchmarks.registry import open_benchmarks
-from uniovseg_jax.benchmarks.sampling import sampled
 from uniovseg_jax.eval.from_config import (
     deciding_settings,
     framing_settings,
@@ -25,18 +18,20 @@ from uniovseg_jax.eval.from_config import (
 )
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
 from uniovseg_jax.eval.named import NamedScorer
+from uniovseg_jax.eval.parts import PROMPTABLE, Part, check_parts, digest, note_checked, open_parts
+from uniovseg_jax.eval.promptable import suite_means
 from uniovseg_jax.eval.prompted import PromptScorer
-from uniovseg_jax.eval.result_files import write_results
+from uniovseg_jax.eval.result_files import as_percent, write_results
 from uniovseg_jax.eval.run import ordered, score_images
 from uniovseg_jax.eval.worst import write_worst
+from uniovseg_jax.inference.framing import Framing
 from uniovseg_jax.inference.predictor import Predictor
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter
 from uniovseg_jax.locks import held_alone
+from uniovseg_jax.processes import all_or_none
+from uniovseg_jax.settings import as_json
 from uniovseg_jax.versions import versions
-from uniovseg_jax.vocabulary import Vocabulary
 from uniovseg_jax.weights.store import Pretrained, load_pretrained, params_sha256
-
-_PROMPTABLE = "promptable"
 
 
 def evaluate(
@@ -57,139 +52,168 @@ def evaluate(
       progress: Whether to show bars.
 
     Returns:
-      The results of every part, as `results.json` holds them; none on other processes than the
-      first.
+      The results of every part, as `results.json` holds them, and after those of a suite their
+      means; none on other processes than the first.
 
     Raises:
       FileNotFoundError: If the model or the data are not there.
       ValueError: If anything does not fit together, in one sentence.
     """
-    parts = open_benchmarks(config.benchmark, data_dir, config.split)
-    tasks = _choose_tasks(config, parts)
-    if _PROMPTABLE in tasks:
-        # Sets that are larger than SAM's suite takes are sampled once, for all models alike.
-        parts = sampled(parts, output / "sample.json", config.prompts.seed)
-    if config.limit:
-        parts = tuple(_first(part, config.limit) for part in parts)
-    for part in parts:
-        check_benchmark(part)
-    pretrained = load_pretrained(model)
-    about = {"directory": str(model), "sha256": params_sha256(pretrained.variables)}
-    folders = [output / part.name if len(parts) > 1 else output for part in parts]
-    runs = [
-        _Run(part, tasks, config, pretrained, about, folder)
-        for part, folder in zip(parts, folders, strict=True)
-    ]
-    return [result for run in runs if (result := run(progress)) is not None]
+    first = jax.process_index() == 0
+    progress = progress and first
+    with contextlib.ExitStack() as stack:
+        with all_or_none("Opening the benchmark"):
+            parts = open_parts(config, data_dir)
+            if first:
+                stack.enter_context(held_alone(output, "evaluation"))
+        with all_or_none("The check of the benchmark"):
+            parts = check_parts(parts, config, data_dir, output, progress)
+        with all_or_none("Loading the model"):
+            if first:
+                note_checked(output, parts, data_dir)
+            loaded = _Model(model)
+        results = []
+        for part in parts:
+            folder = output / part.benchmark.name if len(parts) > 1 else output
+            result = _score_part(part, config, loaded, folder, progress)
+            results += [] if result is None else [result]
+        with all_or_none("Writing the means"):
+            if first and len(parts) > 1:
+                means = _suite_document(config, results)
+                write_results(means, output)
+                results.append(means)
+    return results
 
 
-class _Run:
-    """One part, all of its tasks."""
+class _Model:
+    """A model, what results say of it, and what all parts share that are seen alike."""
 
-    def __init__(
-        self,
-        benchmark: Benchmark,
-        tasks: Sequence[str],
-        config: ml_collections.ConfigDict,
-        pretrained: Pretrained,
-        about: dict[str, str],
-        output: pathlib.Path,
-    ):
-        self._benchmark, self._config, self._about, self._output = benchmark, config, about, output
-        self._framing = make_framing(config, benchmark, pretrained.config)
-        self._vocabulary: Vocabulary | None = None
-        if _PROMPTABLE in tasks:
-            prompts = config.prompts
-            self._scorer: NamedScorer | PromptScorer = PromptScorer(
-                benchmark,
-                Predictor(pretrained, self._framing),
-                tuple(prompts.modes),
-                prompts.points_per_side,
-                prompts.seed,
-            )
-        else:
-            words = benchmark.words or benchmark.classes
-            assert words is not None
-            self._vocabulary = words.vocabulary(config.synonyms or None)
-            segmenter = OpenVocabularySegmenter(
-                pretrained,
-                make_segmenter_config(config, self._framing),
-                config.text_cache or None,
-            )
-            segmenter.use_vocabulary(self._vocabulary)
-            self._scorer = NamedScorer(benchmark, tasks, segmenter)
+    def __init__(self, directory: str):
+        self.pretrained: Pretrained = load_pretrained(directory)
+        sha256 = params_sha256(self.pretrained.variables)
+        self.about = {"directory": directory, "sha256": sha256}
+        self._predictors: dict[Framing, Predictor] = {}
 
-    def __call__(self, progress: bool) -> dict[str, Any] | None:
-        """Scores all images, and on the first process writes what came out."""
-        ids = list(self._benchmark.images)
-        settings = self._settings()
-        process = jax.process_index()
-        with contextlib.ExitStack() as stack:
-            if process == 0:
-                stack.enter_context(held_alone(self._output, "evaluation"))
-            multihost_utils.sync_global_devices("evaluation begins")
-            with ImageLog(self._output, settings, process) as log:
-                threads = self._config.threads_per_device
-                score_images(self._scorer, ids, log, threads, progress and process == 0)
-            multihost_utils.sync_global_devices("evaluation ends")
-            if process != 0:
-                return None
-            done = read_image_log(self._output)
-            document = self._document(ordered(done, ids), settings)
-            write_results(document, self._benchmark.classes, self._output)
-            write_worst(self._scorer, self._benchmark, done, self._config.worst, self._output)
+    def predictor(self, framing: Framing) -> Predictor:
+        """Returns the same predictor for the same framing, since it is compiled for long."""
+        if framing not in self._predictors:
+            self._predictors[framing] = Predictor(self.pretrained, framing)
+        return self._predictors[framing]
+
+
+def _score_part(
+    part: Part,
+    config: ml_collections.ConfigDict,
+    model: _Model,
+    folder: pathlib.Path,
+    progress: bool,
+) -> dict[str, Any] | None:
+    """Scores all images of a part, and on the first process writes what came out."""
+    process, ids = jax.process_index(), list(part.benchmark.images)
+    with all_or_none("Preparing the model"):
+        framing = make_framing(config, part.benchmark, model.pretrained.config)
+        settings = _settings(part, config, model, framing)
+        scorer = _make_scorer(part, config, model, framing)
+    # Where a folder is shared by a network, others see a file as it was when it was closed.
+    with all_or_none("Scoring"), _open_log(folder, settings) as log:
+        score_images(scorer, ids, log, config.threads_per_device, progress)
+    with all_or_none("Writing the results"):
+        if process != 0:
+            return None
+        done = read_image_log(folder)
+        results = ordered(done, ids)
+        document = as_percent(
+            {
+                "benchmark": part.benchmark.name,
+                "date": datetime.date.today().isoformat(),
+                "num_images": len(results),
+                "limited": bool(config.limit),
+                "model": model.about,
+                "settings": settings,
+                "unverified": list(part.benchmark.unverified),
+                "scores": scorer.total(results),
+                "seconds_per_image": _median_seconds(results),
+                "versions": versions(),
+            },
+            part.benchmark.classes,
+        )
+        write_results(document, folder)
+        write_worst(scorer, part.benchmark, done, config.worst, folder)
         return document
 
-    def _settings(self) -> dict[str, Any]:
-        """Returns all that decides the result of an image."""
-        classes = self._benchmark.classes
-        names = self._vocabulary.names if self._vocabulary else ()
-        return {
-            "benchmark": self._benchmark.name,
-            "config": deciding_settings(self._config),
-            "input": framing_settings(self._framing),
-            "model": self._about["sha256"],
-            "images": _digest(list(self._benchmark.images)),
-            "classes": {"name": classes.name, "sha256": classes.sha256} if classes else None,
-            "names": {"count": len(names), "sha256": _digest(list(names))},
-        }
 
-    def _document(self, results: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
-        parts = [result["seconds"] for result in results]
-        return {
-            "benchmark": self._benchmark.name,
-            "date": datetime.date.today().isoformat(),
-            "num_images": len(results),
-            "limited": bool(self._config.limit),
-            "model": self._about,
-            "settings": settings,
-            "unverified": list(self._benchmark.unverified),
-            "scores": self._scorer.total(results),
-            "seconds_per_image": {
-                name: float(np.median([seconds.get(name, 0.0) for seconds in parts]))
-                for name in dict.fromkeys(name for seconds in parts for name in seconds)
-            },
-            "versions": versions(),
-        }
+def _open_log(folder: pathlib.Path, settings: dict[str, Any]) -> ImageLog:
+    """Opens the log; the first process leaves its settings, which those of all others must be."""
+    process = jax.process_index()
+    if process == 0:
+        with all_or_none("Opening the log"):
+            log = ImageLog(folder, settings)
+        with all_or_none("Opening the log"):
+            return log
+    with all_or_none("Opening the log"):
+        pass
+    with all_or_none("Opening the log"):
+        return ImageLog(folder, settings, process)
 
 
-def _choose_tasks(config: ml_collections.ConfigDict, parts: Sequence[Benchmark]) -> list[str]:
-    """Returns what to score: masks for prompts need another run than tasks with words."""
-    offered = [task for task in parts[0].tasks if all(task in part.tasks for part in parts)]
-    tasks = list(config.tasks) or [task for task in offered if task != _PROMPTABLE] or offered
-    unknown = [task for task in tasks if task not in offered]
-    if unknown:
-        raise ValueError(
-            f"{config.benchmark} has no task {unknown[0]!r}; expected some of {', '.join(offered)}."
+def _make_scorer(
+    part: Part, config: ml_collections.ConfigDict, model: _Model, framing: Framing
+) -> NamedScorer | PromptScorer:
+    if part.vocabulary is None:
+        prompts = config.prompts
+        return PromptScorer(
+            part.benchmark,
+            model.predictor(framing),
+            tuple(prompts.modes),
+            prompts.points_per_side,
+            prompts.seed,
         )
-    if _PROMPTABLE in tasks and len(tasks) > 1:
-        raise ValueError("The task promptable is a run of its own; leave the others out.")
-    return tasks
+    segmenter = OpenVocabularySegmenter(
+        model.pretrained, make_segmenter_config(config, framing), config.text_cache or None
+    )
+    segmenter.use_vocabulary(part.vocabulary)
+    return NamedScorer(part.benchmark, part.tasks, segmenter)
 
 
-def _first(benchmark: Benchmark, limit: int) -> Benchmark:
-    return dataclasses.replace(benchmark, images=dict(list(benchmark.images.items())[:limit]))
+def _settings(
+    part: Part, config: ml_collections.ConfigDict, model: _Model, framing: Framing
+) -> dict[str, Any]:
+    """Returns all that decides the result of an image."""
+    classes = part.benchmark.classes
+    names = part.vocabulary.names if part.vocabulary else ()
+    return as_json(
+        {
+            "benchmark": part.benchmark.name,
+            "tasks": part.tasks,
+            "config": deciding_settings(config),
+            "input": framing_settings(framing),
+            "model": model.about["sha256"],
+            "images": part.images_sha256,
+            "classes": {"name": classes.name, "sha256": classes.sha256} if classes else None,
+            "names": {"count": len(names), "sha256": digest(names)},
+        }
+    )
 
 
-def _digest(names: list[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+def _median_seconds(results: Sequence[dict[str, Any]]) -> dict[str, float]:
+    spent = [result["seconds"] for result in results]
+    names = dict.fromkeys(name for seconds in spent for name in seconds)
+    return {name: float(np.median([seconds.get(name, 0.0) for seconds in spent])) for name in names}
+
+
+def _suite_document(
+    config: ml_collections.ConfigDict, results: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Returns the means of a suite, in percent as its parts are."""
+    scores = {result["benchmark"]: result["scores"][PROMPTABLE] for result in results}
+    sentences = dict.fromkeys(text for result in results for text in result["unverified"])
+    return {
+        **results[0],
+        "benchmark": config.benchmark,
+        "num_images": sum(result["num_images"] for result in results),
+        "settings": {"benchmark": config.benchmark, "config": results[0]["settings"]["config"]},
+        "parts": list(scores),
+        "scores": {PROMPTABLE: suite_means(scores)},
+        "seconds_per_image": {},
+        "unverified": list(sentences),
+    }

@@ -53,15 +53,32 @@ class ImageLog:
 
 
 def read_image_log(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Returns the results of all processes by image id."""
+    """Returns the results of all processes by image id.
+
+    Raises:
+      ValueError: If a whole line is damaged.
+    """
     found = {}
     for path in sorted(folder.glob("images-*.jsonl")):
         with path.open(encoding="utf-8") as file:
             for line in file:
                 if line.endswith("\n"):
-                    result = json.loads(line)
+                    result = _parse(line, path)
                     found[result.pop("id")] = result
     return found
+
+
+def _parse(line: str, path: pathlib.Path) -> dict[str, Any]:
+    try:
+        result = json.loads(line)
+    except ValueError:
+        result = None
+    if not isinstance(result, dict) or "id" not in result:
+        raise ValueError(
+            f"{path} holds a line that is no result of an image: {line[:40]!r}; remove that line "
+            "or the file to score its images again."
+        )
+    return result
 
 
 def _check_settings(path: pathlib.Path, settings: dict[str, Any], process: int) -> None:

@@ -41,6 +41,12 @@ class NamedScorer:
         self.tasks: list[NamedTask] = [
             NAMED_TASKS[task](benchmark, benchmark.classes) for task in tasks
         ]
+        words, found = benchmark.words or benchmark.classes, segmenter.vocabulary.num_foreground
+        if found != len(words):
+            raise ValueError(
+                f"The vocabulary has {found} classes, {words.name} of {benchmark.name} has "
+                f"{len(words)}."
+            )
         self._benchmark, self._segmenter = benchmark, segmenter
 
     def on_device(self, device: Any) -> OpenVocabularySegmenter:

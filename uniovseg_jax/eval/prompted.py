@@ -93,6 +93,14 @@ def find_best_masks(
     return best
 
 
+def check_modes(modes: Sequence[str]) -> None:
+    """Raises a ValueError if there is no mode, or an unknown one."""
+    unknown = [mode for mode in modes if mode not in MODES]
+    if unknown or not modes:
+        named = f"unknown {', '.join(unknown)}" if unknown else "there is none"
+        raise ValueError(f"Modes: {named}; expected some of {', '.join(MODES)}.")
+
+
 class PromptScorer:
     """Scores the masks that points and boxes give on a benchmark.
 
@@ -117,10 +125,7 @@ class PromptScorer:
     ):
         if benchmark.read_masks is None:
             raise ValueError(f"{benchmark.name} has no masks for prompts.")
-        unknown = [mode for mode in modes if mode not in MODES]
-        if unknown or not modes:
-            named = f"unknown {', '.join(unknown)}" if unknown else "there is none"
-            raise ValueError(f"Modes: {named}; expected some of {', '.join(MODES)}.")
+        check_modes(modes)
         self._benchmark, self._predictor = benchmark, predictor
         self._modes, self._points_per_side, self._seed = tuple(modes), points_per_side, seed
 

@@ -5,8 +5,6 @@ import math
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.paper import paper_score
 from uniovseg_jax.files import write_whole
@@ -14,25 +12,32 @@ from uniovseg_jax.files import write_whole
 RESULTS_FILE, TABLE_FILE = "results.json", "results.md"
 
 
-def write_results(
-    document: dict[str, Any], classes: ClassList | None, folder: pathlib.Path
-) -> None:
-    """Writes both files; scores become percent, and numbers that do not exist null.
+def as_percent(document: dict[str, Any], classes: ClassList | None) -> dict[str, Any]:
+    """Returns a document whose scores are percent, and null where they do not exist.
+
+    Whole numbers, which count something, stay as they are.
 
     Args:
-      document: With `scores` as fractions; changed in place.
-      classes: Whose indices `per_class` is kept by; None if there are only masks.
-      folder: Of the run.
+      document: With `scores` as fractions.
+      classes: Whose indices `per_class` is kept by; it becomes a row for each. None if there are
+        only masks.
     """
-    for scores in document["scores"].values():
+    found = {}
+    for task, scores in document["scores"].items():
+        found[task] = {name: _finite(values) for name, values in scores.items()}
         if classes is not None:
-            columns = scores.pop("per_class")
-            scores["per_class"] = [
+            columns = scores["per_class"]
+            found[task]["per_class"] = [
                 {"index": index, "id": info.id, "name": info.name}
-                | {name: _percent(values[index]) for name, values in columns.items()}
+                | {name: _finite(float(values[index])) for name, values in columns.items()}
                 for index, info in enumerate(classes.classes)
             ]
-    document["scores"] = _finite(document["scores"])
+    return {**document, "scores": found}
+
+
+def write_results(document: dict[str, Any], folder: pathlib.Path) -> None:
+    """Writes both files, of scores in percent; the folder is made when needed."""
+    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     write_whole(folder / RESULTS_FILE, lambda path: path.write_text(text, encoding="utf-8"))
     table = make_table(document)
@@ -67,10 +72,9 @@ def make_table(document: dict[str, Any]) -> str:
         paper = paper_score(document["benchmark"], name)
         shown = "" if paper is None else f"{paper:.1f}"
         lines.append(f"| {name} | {_show(value)} | {shown} |")
-    seconds = ", ".join(
-        f"{name} {value:.3f}" for name, value in document["seconds_per_image"].items()
-    )
-    lines += ["", f"Median seconds per image: {seconds}."]
+    if seconds := document["seconds_per_image"]:
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in seconds.items())
+        lines += ["", f"Median seconds per image: {shown}."]
     lines += ["", "Settings:", "", "```", json.dumps(settings, indent=1), "```"]
     lines += [f"\nNot verified: {sentence}" for sentence in document["unverified"]]
     return "\n".join(lines) + "\n"
@@ -83,14 +87,9 @@ def _show(value: float | None) -> str:
 
 
 def _finite(scores: Any) -> Any:
-    """Makes percent of fractions outside of `per_class`, which has them, and null of NaN."""
+    """Makes percent of fractions, and null of NaN."""
     if isinstance(scores, dict):
-        return {
-            name: value if name == "per_class" else _finite(value) for name, value in scores.items()
-        }
-    return _percent(scores) if isinstance(scores, float) else scores
-
-
-def _percent(value: Any) -> float | None:
-    number = 100.0 * float(np.asarray(value))
-    return number if math.isfinite(number) else None
+        return {name: _finite(value) for name, value in scores.items()}
+    if isinstance(scores, float):
+        return 100.0 * scores if math.isfinite(scores) else None
+    return scores

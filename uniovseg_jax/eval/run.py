@@ -12,8 +12,9 @@ import tqdm
 
 from uniovseg_jax.eval.image_log import ImageLog
 
-# Images after which the running score is worked out anew.
-_SHOW_EVERY = 20
+# Images after which the running score is worked out anew, and as a share of those that it is of:
+# it is worked out from all of them, which takes seconds where there are many classes.
+_SHOW_EVERY, _SHOW_SHARE = 20, 0.1
 
 
 @runtime_checkable
@@ -58,13 +59,16 @@ def score_images(
       scorer: What is done with each.
       image_ids: Of all processes; each takes its share.
       log: Gets the results.
-      threads_per_device: At least 1.
+      threads_per_device: 1 or more.
       progress: Whether to show a bar with the running score.
 
     Raises:
-      ValueError: If files of an image are damaged; what was finished before stays in the log.
+      ValueError: If there is no thread, or files of an image are damaged; what was finished before
+        stays in the log.
       OSError: If files of an image are missing.
     """
+    if threads_per_device < 1:
+        raise ValueError(f"threads_per_device is {threads_per_device}; expected 1 or more.")
     own = image_ids[jax.process_index() :: jax.process_count()]
     left = [image_id for image_id in own if image_id not in log.done]
     devices = jax.local_devices()
@@ -96,10 +100,13 @@ def score_images(
             )
         )
         futures = {pool.submit(work, image_id): image_id for image_id in left}
+        shown = 0
         for number, future in enumerate(concurrent.futures.as_completed(futures), 1):
             log.add(futures[future], future.result())
             bar.update()
-            if progress and (number % _SHOW_EVERY == 0 or number == len(left)):
+            enough = number - shown >= max(_SHOW_EVERY, _SHOW_SHARE * len(log.done))
+            if progress and (enough or number == len(left)):
+                shown = number
                 bar.set_postfix_str(scorer.headline(list(log.done.values())))
 
 

@@ -204,16 +204,14 @@ class InstanceTask:
     def maps(
         self, truth: Any, segmenter: OpenVocabularySegmenter, proposals: ImageProposals
     ) -> tuple[LabelMap, LabelMap]:
-        """Returns the class of every pixel in truth and as predicted, small objects on top."""
+        """Returns the class of every pixel as true and as predicted, small and sure ones on top."""
         named, limit = segmenter.name(proposals, "instance"), segmenter.config.max_instances
         found = rank_instances(named.probs, named.is_thing, named.masks, limit)
         true = [(rle_decode(instance.rle), instance.category) for instance in truth]
         true.sort(key=lambda pair: -np.count_nonzero(pair[0]))
         guess = [(named.masks.mask(i.mask) > 0, i.category) for i in reversed(found)]
         hw = named.masks.image_hw
-        return _paint_masks(sorted(true, key=lambda pair: -pair[0].sum()), hw), _paint_masks(
-            guess, hw
-        )
+        return _paint_masks(true, hw), _paint_masks(guess, hw)
 
     def total(self, counters: Iterable[Counters]) -> dict[str, Any]:
         """Adds up images."""

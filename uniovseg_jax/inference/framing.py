@@ -65,6 +65,10 @@ class Letterbox:
 
     side: int
 
+    def __post_init__(self) -> None:
+        if self.side < _STRIDE or self.side % _STRIDE:
+            raise ValueError(f"The side must be a multiple of {_STRIDE}, got {self.side}.")
+
     def __call__(self, image: np.ndarray) -> NetworkInput:
         """Frames an RGB image "h w 3"."""
         _check(image)

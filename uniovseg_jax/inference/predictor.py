@@ -52,6 +52,7 @@ class Predictor:
         self._config = pretrained.config
         self._frame = framing or Letterbox(pretrained.config.image_size)
         self._variables = pretrained.variables
+        self._variables_on: dict[Any, Any] = {}
         self._encode = jax.jit(lambda *inputs: model.apply(*inputs, method=_encode))
         self._decode = jax.jit(
             lambda *inputs, prompt_type: model.apply(
@@ -62,9 +63,14 @@ class Predictor:
         self._image: _EncodedImage | None = None
 
     def on_device(self, device: Any) -> "Predictor":
-        """Returns a predictor without an image that works on another device."""
+        """Returns a predictor without an image that works on another device.
+
+        All of one device share its copy of the weights.
+        """
+        if device not in self._variables_on:
+            self._variables_on[device] = jax.device_put(self._variables, device)
         other = copy.copy(self)
-        other._variables = jax.device_put(self._variables, device)
+        other._variables = self._variables_on[device]
         other._image = None
         return other
 

@@ -107,6 +107,7 @@ class OpenVocabularySegmenter:
             )
         self.config = config or SegmenterConfig()
         self._pretrained = pretrained
+        self._variables_on: dict[Any, Any] = {}
         self._text_encoder = TextEncoder(pretrained, self.config.templates, text_cache)
         self._proposer = make_proposer(pretrained.model, self.config.proposals)
         self._frame = self.config.framing or Letterbox(pretrained.config.image_size)
@@ -116,9 +117,14 @@ class OpenVocabularySegmenter:
         self._vocabulary: Vocabulary | None = None
 
     def on_device(self, device: Any) -> "OpenVocabularySegmenter":
-        """Returns a segmenter with the same vocabulary that works on another device."""
+        """Returns a segmenter with the same vocabulary that works on another device.
+
+        All of one device share its copy of the weights.
+        """
+        if device not in self._variables_on:
+            self._variables_on[device] = jax.device_put(self._pretrained.variables, device)
         other = copy.copy(self)
-        variables = jax.device_put(self._pretrained.variables, device)
+        variables = self._variables_on[device]
         other._pretrained = dataclasses.replace(self._pretrained, variables=variables)
         return other
 
@@ -154,7 +160,7 @@ class OpenVocabularySegmenter:
         Raises:
           ValueError: If there is no vocabulary, no such task, or the image is not uint8 RGB.
         """
-        self._require_vocabulary()
+        _ = self.vocabulary  # Before the long part.
         return self.segment_proposals(self.propose(image), task)
 
     def propose(self, image: UInt8[np.ndarray, "h w 3"]) -> ImageProposals:
@@ -197,7 +203,7 @@ class OpenVocabularySegmenter:
 
     def name(self, proposals: ImageProposals, task: Task) -> NamedMasks:
         """Gives proposals their class probabilities and drops those that the task does not use."""
-        vocabulary, config = self._require_vocabulary(), self.config
+        vocabulary, config = self.vocabulary, self.config
         cosines = class_cosines(proposals.embeddings, self._name_vectors, vocabulary.name_to_class)
         probs = softmax(self._logit_scale * cosines, axis=1)
         keep = probs.max(axis=1, initial=0.0) >= config.min_class_prob
@@ -213,7 +219,9 @@ class OpenVocabularySegmenter:
         masks, probs, scores = proposals.masks.select(kept), probs[kept], proposals.scores[kept]
         return NamedMasks(vocabulary, masks, probs, scores)
 
-    def _require_vocabulary(self) -> Vocabulary:
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words; a ValueError if they were not chosen yet."""
         if self._vocabulary is None:
             raise ValueError("There is no vocabulary yet: call set_vocabulary first.")
         return self._vocabulary

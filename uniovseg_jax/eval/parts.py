@@ -1,0 +1,161 @@
+"""What a run scores: the parts of a benchmark, looked at before any model is loaded."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.benchmarks.check import check_benchmark, check_labels
+from uniovseg_jax.benchmarks.prompted import SCORED_WHOLE
+from uniovseg_jax.benchmarks.registry import open_benchmarks
+from uniovseg_jax.benchmarks.sampling import sampled
+from uniovseg_jax.eval.prompted import check_modes
+from uniovseg_jax.files import write_whole
+from uniovseg_jax.vocabulary import Vocabulary
+
+PROMPTABLE = "promptable"
+_CHECKED_FILE = "checked.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A benchmark, or one of those that a suite consists of.
+
+    Attributes:
+      benchmark: With the images that are scored.
+      tasks: That it is scored on; `promptable` alone, or some that need words.
+      vocabulary: The words; None for prompts.
+    """
+
+    benchmark: Benchmark
+    tasks: tuple[str, ...]
+    vocabulary: Vocabulary | None
+
+    @property
+    def images_sha256(self) -> str:
+        """Of the ids of its images in their order."""
+        return digest(self.benchmark.images)
+
+
+def open_parts(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Part, ...]:
+    """Opens what a configuration of configs/eval.py names.
+
+    Raises:
+      FileNotFoundError: If the dataset or the file of synonyms is not there.
+      ValueError: If there is no such benchmark, split, task or mode, or the names are not those of
+        its classes.
+    """
+    benchmarks = open_benchmarks(config.benchmark, data_dir, config.split)
+    tasks = _choose_tasks(config, benchmarks)
+    if PROMPTABLE in tasks:
+        check_modes(config.prompts.modes)
+        return tuple(Part(benchmark, tasks, None) for benchmark in benchmarks)
+    return tuple(
+        Part(benchmark, tasks, _words(benchmark, config.synonyms)) for benchmark in benchmarks
+    )
+
+
+def check_parts(
+    parts: Sequence[Part],
+    config: ml_collections.ConfigDict,
+    data_dir: str,
+    output: pathlib.Path,
+    progress: bool,
+) -> tuple[Part, ...]:
+    """Chooses the images of every part, and looks at their files.
+
+    All labels are read once for a folder of results, each process its share; the first process
+    keeps a note of it there, and of the sample of a large set. To be called by all processes.
+
+    Args:
+      parts: Of `open_parts`.
+      config: As there.
+      data_dir: Folder of all datasets.
+      output: Folder of the results.
+      progress: Whether to show a bar.
+
+    Raises:
+      FileNotFoundError: If a file is missing.
+      ValueError: If a part has no image, or a file is not as it has to be.
+    """
+    benchmarks = tuple(part.benchmark for part in parts)
+    whole = config.benchmark.partition("/")[0] in SCORED_WHOLE
+    if PROMPTABLE in parts[0].tasks and not whole:
+        # Sets that are larger than SAM's suite takes are sampled once, for all models alike.
+        benchmarks = sampled(benchmarks, output / "sample.json", config.prompts.seed)
+    if config.limit:
+        benchmarks = tuple(_first(benchmark, config.limit) for benchmark in benchmarks)
+    chosen = tuple(
+        dataclasses.replace(part, benchmark=benchmark)
+        for part, benchmark in zip(parts, benchmarks, strict=True)
+    )
+    for part in chosen:
+        check_benchmark(part.benchmark)
+    if not _is_checked(output, chosen, data_dir):
+        for part in chosen:
+            own = list(part.benchmark.images)[jax.process_index() :: jax.process_count()]
+            check_labels(part.benchmark, part.tasks, own, progress)
+    return chosen
+
+
+def note_checked(output: pathlib.Path, parts: Sequence[Part], data_dir: str) -> None:
+    """Keeps in the folder of the results that all labels were read, by whichever process."""
+    text = json.dumps(_what_is_checked(parts, data_dir), indent=1) + "\n"
+    write_whole(output / _CHECKED_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def digest(names: Any) -> str:
+    """Returns the SHA-256 of names in their order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _is_checked(output: pathlib.Path, parts: Sequence[Part], data_dir: str) -> bool:
+    path = output / _CHECKED_FILE
+    return path.is_file() and json.loads(path.read_bytes()) == _what_is_checked(parts, data_dir)
+
+
+def _what_is_checked(parts: Sequence[Part], data_dir: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "data": str(pathlib.Path(data_dir).resolve()),
+            "benchmark": part.benchmark.name,
+            "tasks": list(part.tasks),
+            "images": part.images_sha256,
+        }
+        for part in parts
+    ]
+
+
+def _choose_tasks(
+    config: ml_collections.ConfigDict, benchmarks: Sequence[Benchmark]
+) -> tuple[str, ...]:
+    """Returns what to score: masks for prompts need another run than tasks with words."""
+    first, *others = benchmarks
+    offered = [task for task in first.tasks if all(task in other.tasks for other in others)]
+    tasks = list(config.tasks) or [task for task in offered if task != PROMPTABLE] or offered
+    unknown = [task for task in tasks if task not in offered]
+    if unknown or not tasks:
+        raise ValueError(
+            f"{config.benchmark} has no task {', '.join(unknown)!r}; expected some of "
+            f"{', '.join(offered)}."
+        )
+    if PROMPTABLE in tasks and len(tasks) > 1:
+        raise ValueError("The task promptable is a run of its own; leave the others out.")
+    return tuple(dict.fromkeys(tasks))
+
+
+def _words(benchmark: Benchmark, synonyms: str) -> Vocabulary:
+    words = benchmark.words or benchmark.classes
+    if words is None:
+        raise ValueError(f"{benchmark.name} is scored by class, but has no list of classes.")
+    return words.vocabulary(synonyms or None)
+
+
+def _first(benchmark: Benchmark, limit: int) -> Benchmark:
+    return dataclasses.replace(benchmark, images=dict(list(benchmark.images.items())[:limit]))
