@@ -26,7 +26,9 @@ table { border-collapse: collapse; font-size: 14px; margin: 12px 0; }
 th, td { padding: 5px 12px; text-align: right; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th:first-child, td:first-child { padding-left: 0; }
+th.text, td.text { text-align: left; }
+tr.group td { color: var(--soft); font-size: 12px; padding-top: 12px; }
 tr.strong td { background: var(--mark); font-weight: 600; }
 .grid { display: grid; gap: 16px;
   grid-template-columns: repeat(auto-fill, minmax(var(--cell), 1fr)); }
@@ -73,15 +75,33 @@ def paragraph(words: str, note: bool = False) -> str:
 
 
 def table(
-    header: Sequence[str], rows: Sequence[Sequence[object]], strong: Sequence[int] = ()
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    strong: Sequence[int] = (),
+    groups: Sequence[int] = (),
+    text_columns: int = 1,
 ) -> str:
-    """Returns a table; the first column is left-aligned, `strong` rows stand out."""
+    """Returns a table.
+
+    Args:
+      header: One title per column.
+      rows: Cells.
+      strong: Rows that stand out.
+      groups: Rows that are titles of those below them.
+      text_columns: Columns from the left that hold words; the others hold numbers.
+    """
     lines = ['<div class="scroll"><table>', "<thead><tr>"]
-    lines += [f"<th>{text(cell)}</th>" for cell in header]
+    openings = ['<{} class="text">' if n < text_columns else "<{}>" for n in range(len(header))]
+    lines += [
+        f"{o.format('th')}{text(cell)}</th>" for o, cell in zip(openings, header, strict=True)
+    ]
     lines.append("</tr></thead><tbody>")
     for index, row in enumerate(rows):
-        cells = "".join(f"<td>{text(cell)}</td>" for cell in row)
-        opening = '<tr class="strong">' if index in strong else "<tr>"
+        cells = "".join(
+            f"{o.format('td')}{text(cell)}</td>" for o, cell in zip(openings, row, strict=True)
+        )
+        kind = "strong" if index in strong else "group" if index in groups else ""
+        opening = f'<tr class="{kind}">' if kind else "<tr>"
         lines.append(f"{opening}{cells}</tr>")
     lines.append("</tbody></table></div>")
     return "".join(lines)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num, UInt8
+from jaxtyping import Array, Float, Int, Num, Shaped, UInt8
 from PIL import Image
 
 from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
@@ -84,6 +84,24 @@ def letterbox(
     out = np.full((size, size, 3), _PAD_VALUE, np.uint8)
     out[:height, :width] = np.asarray(resized)
     return out, (width, height)
+
+
+def letterbox_labels(
+    labels: Shaped[np.ndarray, "h w"], content_wh: tuple[int, int], size: int
+) -> Shaped[np.ndarray, "s s"]:
+    """Returns labels or a mask at the place that `letterbox` gives their image; 0 in the padding.
+
+    Args:
+      labels: Of the image's size; every pixel of the result takes the one at its centre.
+      content_wh: Of `letterbox`.
+      size: Of `letterbox`.
+    """
+    width, height = content_wh
+    rows = (np.arange(height) + 0.5) * labels.shape[0] / height
+    columns = (np.arange(width) + 0.5) * labels.shape[1] / width
+    boxed = np.zeros((size, size), labels.dtype)
+    boxed[:height, :width] = labels[rows.astype(int)[:, None], columns.astype(int)]
+    return boxed
 
 
 def point_grid(

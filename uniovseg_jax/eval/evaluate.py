@@ -71,7 +71,7 @@ def evaluate(
         with all_or_none("Loading the model"):
             if first:
                 note_checked(output, parts, data_dir)
-            loaded = _Model(model)
+            loaded = EvaluatedModel(model)
         results = []
         for part in parts:
             folder = output / part.benchmark.name if len(parts) > 1 else output
@@ -85,7 +85,7 @@ def evaluate(
     return results
 
 
-class _Model:
+class EvaluatedModel:
     """A model, what results say of it, and what all parts share that are seen alike."""
 
     def __init__(self, directory: str):
@@ -104,7 +104,7 @@ class _Model:
 def _score_part(
     part: Part,
     config: ml_collections.ConfigDict,
-    model: _Model,
+    model: EvaluatedModel,
     folder: pathlib.Path,
     progress: bool,
 ) -> dict[str, Any] | None:
@@ -113,7 +113,7 @@ def _score_part(
     with all_or_none("Preparing the model"):
         framing = make_framing(config, part.benchmark, model.pretrained.config)
         settings = _settings(part, config, model, framing)
-        scorer = _make_scorer(part, config, model, framing)
+        scorer = make_scorer(part, config, model, framing)
     # Where a folder is shared by a network, others see a file as it was when it was closed.
     with all_or_none("Scoring"), _open_log(folder, settings) as log:
         score_images(scorer, ids, log, config.threads_per_device, progress)
@@ -156,9 +156,10 @@ def _open_log(folder: pathlib.Path, settings: dict[str, Any]) -> ImageLog:
         return ImageLog(folder, settings, process)
 
 
-def _make_scorer(
-    part: Part, config: ml_collections.ConfigDict, model: _Model, framing: Framing
+def make_scorer(
+    part: Part, config: ml_collections.ConfigDict, model: EvaluatedModel, framing: Framing
 ) -> NamedScorer | PromptScorer:
+    """Returns what scores the images of a part."""
     if part.vocabulary is None:
         prompts = config.prompts
         return PromptScorer(
@@ -176,7 +177,7 @@ def _make_scorer(
 
 
 def _settings(
-    part: Part, config: ml_collections.ConfigDict, model: _Model, framing: Framing
+    part: Part, config: ml_collections.ConfigDict, model: EvaluatedModel, framing: Framing
 ) -> dict[str, Any]:
     """Returns all that decides the result of an image."""
     classes = part.benchmark.classes

@@ -12,7 +12,7 @@ from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
-from uniovseg_jax.proposals import letterbox, make_proposer, pad_masks
+from uniovseg_jax.proposals import letterbox, letterbox_labels, make_proposer, pad_masks
 from uniovseg_jax.weights.store import Pretrained
 
 # Things and regions of a scene, and some room; arrays of true masks are padded to this.
@@ -121,18 +121,6 @@ def write_true_logits(
       content_wh: Size of the image within the input.
       logits: Changed in place, one mask per segment.
     """
-    ids = _letterbox_ids(record["panoptic"], content_wh, logits.shape[-1])
+    ids = letterbox_labels(record["panoptic"], content_wh, logits.shape[-1])
     for index, info in enumerate(record["segments_info"]):
         logits[index][ids == info["id"]] = 1.0
-
-
-def _letterbox_ids(
-    ids: Int[np.ndarray, "h w"], content_wh: tuple[int, int], side: int
-) -> Int[np.ndarray, "s s"]:
-    """Returns the map at the place and size that its image has in the network input."""
-    width, height = content_wh
-    rows = (np.arange(height) + 0.5) * ids.shape[0] / height
-    columns = (np.arange(width) + 0.5) * ids.shape[1] / width
-    boxed = np.zeros((side, side), ids.dtype)
-    boxed[:height, :width] = ids[rows.astype(int)[:, None], columns.astype(int)]
-    return boxed

@@ -49,15 +49,29 @@ def write_worst(
     pictures: list[np.ndarray] = []
     titles: list[str] = []
     for image_id, quality in worst:
-        if isinstance(scorer, NamedScorer):
-            drawn = _draw_named(scorer, benchmark, model, image_id, by)
-        else:
-            drawn = _draw_prompted(scorer, model, image_id, by)
+        drawn = draw_image(scorer, benchmark, model, image_id, by)
         # A sheet of many photographs in their own size would take gigabytes.
         pictures += map(_small, drawn)
         titles += [image_id, "truth", f"predicted: {by} {100 * quality:.1f} %"]
     sheet = contact_sheet(pictures, titles, 3 * min(_PER_ROW, len(worst)), _CELL)
     write_whole(folder / WORST_FILE, Image.fromarray(sheet).save)
+
+
+def draw_image(
+    scorer: NamedScorer | PromptScorer, benchmark: Benchmark, model: Any, image_id: str, by: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns an image, its truth and what is predicted, drawn.
+
+    Args:
+      scorer: Of the benchmark.
+      benchmark: That the image is of.
+      model: Of `scorer.on_device`.
+      image_id: Of the benchmark.
+      by: The task, or for prompts the mode.
+    """
+    if isinstance(scorer, NamedScorer):
+        return _draw_named(scorer, benchmark, model, image_id, by)
+    return _draw_prompted(scorer, model, image_id, by)
 
 
 def _draw_named(

@@ -1,0 +1,105 @@
+"""The report on several runs: Markdown, a page of HTML that needs nothing else, and pictures."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from uniovseg_jax import html
+from uniovseg_jax.eval.gallery import Gallery
+from uniovseg_jax.eval.report_tables import Document, ReportTable, model_name
+from uniovseg_jax.files import write_whole
+from uniovseg_jax.visualize import contact_sheet
+
+# Least width of a picture on the page, and where there are more than three in a row.
+_CELL_PX, _MANY_CELL_PX = 320, 230
+REPORT_MD, REPORT_HTML = "report.md", "report.html"
+_TITLE = "Open-vocabulary segmentation: results beside the paper's"
+_INTRODUCTION = (
+    "Numbers of other methods and of Uni-OVSeg are those that arXiv 2402.08960 prints; scores are "
+    "in percent. Rows that stand out were measured with this code. Settings are in each run's "
+    "results.json."
+)
+
+
+def write_report(
+    documents: Sequence[Document],
+    tables: Sequence[ReportTable],
+    galleries: Sequence[Gallery],
+    output: pathlib.Path,
+) -> None:
+    """Writes `report.md`, `report.html` and a PNG file per gallery."""
+    output.mkdir(parents=True, exist_ok=True)
+    runs = _table_of_runs(documents)
+    sentences = dict.fromkeys(text for document in documents for text in _unverified(document))
+    body = [f"<h1>{html.text(_TITLE)}</h1>", html.paragraph(_INTRODUCTION)]
+    markdown = [f"# {_TITLE}\n", f"{_INTRODUCTION}\n"]
+    for table in (*tables, runs):
+        body.append(f"<h2>{html.text(table.title)}</h2>")
+        body.append(
+            html.table(table.header, table.rows, table.strong, table.groups, table.text_columns)
+        )
+        body += [html.paragraph(table.note, note=True)] if table.note else []
+        markdown.append(table.markdown())
+    for number, gallery in enumerate(galleries):
+        title = f"{gallery.benchmark}, {gallery.by}"
+        body.append(f"<h2>{html.text(title)}</h2>")
+        body.append(html.paragraph(gallery.note, note=True))
+        for image_id, pictures in gallery.images.items():
+            figures = [
+                html.figure(picture, html.text(caption), f"{image_id}, {caption}")
+                for caption, picture in pictures.items()
+            ]
+            cell = _CELL_PX if len(figures) <= 3 else _MANY_CELL_PX
+            body += [f"<h3>{html.text(image_id)}</h3>", html.grid(figures, cell)]
+        name = f"gallery_{number}.png"
+        write_whole(output / name, Image.fromarray(_sheet(gallery)).save)
+        markdown.append(f"## {title}\n\n{gallery.note}\n\n![pictures]({name})\n")
+    if sentences:
+        body.append("<h2>Not verified</h2>")
+        body += map(html.paragraph, sentences)
+        markdown.append("## Not verified\n\n" + "\n".join(f"- {text}" for text in sentences) + "\n")
+    page, text = html.page(_TITLE, body), "\n".join(markdown)
+    write_whole(output / REPORT_HTML, lambda path: path.write_text(page, encoding="utf-8"))
+    write_whole(output / REPORT_MD, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _table_of_runs(documents: Sequence[Document]) -> ReportTable:
+    rows = [
+        (
+            document["benchmark"],
+            model_name(document),
+            document["model"]["sha256"][:8],
+            str(document["num_images"]),
+            f"{seconds:.2f}" if (seconds := _seconds(document)) is not None else "",
+            str(document.get("date", "")),
+        )
+        for document in documents
+    ]
+    return ReportTable(
+        "Runs",
+        ("benchmark", "model", "sha256", "images", "s / image", "date"),
+        tuple(rows),
+        text_columns=3,
+    )
+
+
+def _seconds(document: Document) -> float | None:
+    parts = document.get("seconds_per_image")
+    return sum(parts.values()) if parts else None
+
+
+def _unverified(document: Document) -> list[str]:
+    return [f"{document['benchmark']}: {text}" for text in document.get("unverified", [])]
+
+
+def _sheet(gallery: Gallery) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns all pictures, a row per image."""
+    titles, pictures, columns = [], [], 1
+    for image_id, row in gallery.images.items():
+        columns = len(row)
+        titles += [image_id, *list(row)[1:]]
+        pictures += row.values()
+    return contact_sheet(pictures, titles, columns)
