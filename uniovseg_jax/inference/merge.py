@@ -41,8 +41,7 @@ def semantic_map(
     for rows, block in logits.row_blocks():
         shape = block.shape[1:]
         covered = np.ones(shape, bool) if fill else (block >= 0).any(axis=0)
-        # In place: the block is as large as all else together.
-        mask_probs = expit(block, out=block).reshape(len(logits), -1)
+        mask_probs = _sigmoid(block).reshape(len(logits), -1)
         best = np.empty(mask_probs.shape[1], np.int32)
         for start in range(0, len(best), step):
             part = slice(start, start + step)
@@ -53,6 +52,15 @@ def semantic_map(
                 best[part][sums.max(axis=1) < min_share * sums.sum(axis=1)] = -1
         classes[rows] = np.where(covered, best.reshape(shape), -1)
     return classes
+
+
+def _sigmoid(block: Float[np.ndarray, "n r w"]) -> Float[np.ndarray, "n r w"]:
+    """Overwrites logits with probabilities; several times quicker than scipy's expit."""
+    np.negative(block, out=block)
+    with np.errstate(over="ignore"):  # Infinity becomes the probability 0.
+        np.exp(block, out=block)
+    block += 1
+    return np.reciprocal(block, out=block)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +107,9 @@ def panoptic_map(
         for rows, block in logits.row_blocks():
             covers = block >= 0
             covered += np.count_nonzero(covers, axis=(1, 2))
-            best = np.argmax(expit(block) * weights[:, None, None].astype(np.float32), axis=0)
+            ranks = _sigmoid(block)
+            ranks *= weights[:, None, None].astype(np.float32)
+            best = np.argmax(ranks, axis=0)
             owned += np.bincount(best.ravel(), minlength=count)
             inside = np.take_along_axis(covers, best[None], axis=0)[0]
             owner[rows] = np.where(inside, best, count)
