@@ -65,8 +65,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         reason: BaseException = error
         while "Traceback" in str(reason):
             reason = reason.__cause__ or reason.__context__ or ValueError("unknown")
-        unknown = isinstance(error, AttributeError)
-        print(f"There is no field {reason}." if unknown else reason, file=sys.stderr)
+        if isinstance(error, AttributeError):
+            field = str(reason).strip("\"'")
+            reason = ValueError(f"The configuration has no field {field!r}.")
+        print(reason, file=sys.stderr)
         sys.exit(2)
 
 

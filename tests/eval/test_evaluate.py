@@ -122,6 +122,21 @@ def test_a_threshold_makes_the_background_of_voc(tiny_model_dir, tmp_path, one_d
     assert found["settings"]["classes"]["name"] == "voc_21"
 
 
+def test_the_released_protocol_has_its_own_sizes_and_thresholds(
+    tiny_model_dir, tmp_path, one_device
+):
+    layouts.make_cityscapes(tmp_path)
+    name, output = "cityscapes,protocol=released", tmp_path / "out"
+    (found,) = score(name, tiny_model_dir, tmp_path, output, limit=2, worst=0)
+    assert set(found["scores"]) == {"semantic", "panoptic", "instance"}
+    assert found["settings"]["input"] == {"kind": "Letterbox", "side": 64}
+    assert found["settings"]["config"]["merge"]["object_threshold"] == 0.7
+    assert found["num_images"] == 2 and found["limited"]
+    table = (output / "results.md").read_text()
+    assert "2 images (limited), protocol `released`" in table
+    assert "| 39.7 |" in table and '"object_threshold": 0.7' in table
+
+
 def test_a_suite_has_a_folder_for_every_part_and_their_means(
     tiny_model_dir, tmp_path, monkeypatch, one_device
 ):

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
 from uniovseg_jax.eval.instance import InstanceScores
 from uniovseg_jax.eval.panoptic import PanopticScores, Segment
 from uniovseg_jax.eval.promptable import PromptableScores
 from uniovseg_jax.eval.result_files import as_percent, flat_scores, make_table, write_results
-from uniovseg_jax.eval.tasks import NAMED_TASKS
+from uniovseg_jax.eval.tasks import SemanticTask
 
 CLASSES = ClassList("two", (ClassInfo(7, "sky", isthing=False), ClassInfo(3, "cat", isthing=True)))
 
@@ -49,11 +50,9 @@ def test_shares_become_percent_counts_stay_whole_and_what_is_missing_is_null(tmp
     prompts.add({"box": np.array([0.25, 0.75]), "center": np.array([1.0])})
     instance = InstanceScores(2)
     instance.add("a", [], [])
-    semantic = NAMED_TASKS["semantic"].total
-    task = NAMED_TASKS["semantic"].__new__(NAMED_TASKS["semantic"])
-    task._count = 2
+    semantic = SemanticTask(Benchmark("two", {}), CLASSES)
     scores = {
-        "semantic": semantic(task, [{"cells": [0, 3], "pixels": [6, 2]}]),
+        "semantic": semantic.total([{"cells": [0, 3], "pixels": [6, 2]}]),
         "panoptic": panoptic.compute(),
         "instance": instance.compute(),
     }
