@@ -21,7 +21,7 @@ def write_image(path, rng, hw=HW, **options):
     Image.fromarray(rng.integers(0, 256, (*hw, 3), np.uint8)).save(path, **options)
 
 
-def write_labels(path, values, dtype=np.uint8):
+def write_labels(path, values, dtype: type = np.uint8):
     path.parent.mkdir(parents=True, exist_ok=True)
     assert values.min() >= 0 and values.max() <= np.iinfo(dtype).max
     Image.fromarray(np.ascontiguousarray(values.astype(dtype))).save(path)

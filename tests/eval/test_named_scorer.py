@@ -19,10 +19,9 @@ class PerfectSegmenter(OpenVocabularySegmenter):
 
     def __init__(self, benchmark, task, config):
         self.config = config
-        self._vocabulary = (benchmark.words or benchmark.classes).vocabulary()
-        self._name_vectors = np.eye(len(self._vocabulary.categories), dtype=np.float32)[
-            self._vocabulary.name_to_class
-        ]
+        self._vocabulary = words = (benchmark.words or benchmark.classes).vocabulary()
+        classes = np.eye(len(words.categories), dtype=np.float32)
+        self._name_vectors = classes[words.name_to_class]
         self._logit_scale, self._min_cosine = 100.0, None
         self._known = {
             benchmark.image(image_id, None).tobytes(): self._proposals(benchmark, task, image_id)
@@ -105,7 +104,7 @@ def test_wrong_words_cost_what_they_cover(tmp_path):
         tmp_path, layouts.make_voc, "pascal_voc21", "semantic"
     )
     first = next(iter(benchmark.images))
-    truth = benchmark.read_semantic(first)
+    truth = benchmark.readers["semantic"](first)
     proposals = segmenter.propose(benchmark.image(first, None))
     # Class 7 is taken for class 20, and the other way round.
     proposals.embeddings[:, [7, 20]] = proposals.embeddings[:, [20, 7]]
