@@ -60,8 +60,15 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Parses flags; a wrong one is one sentence and exit code 2."""
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+    except (flags.Error, ValueError, OSError, AttributeError, TypeError) as error:
+        # What is wrong in a configuration comes wrapped in a report of where it was read.
+        reason: BaseException = error
+        while "Traceback" in str(reason):
+            reason = reason.__cause__ or reason.__context__ or ValueError("unknown")
+        if isinstance(error, AttributeError):
+            field = str(reason).strip("\"'")
+            reason = ValueError(f"The configuration has no field {field!r}.")
+        print(reason, file=sys.stderr)
         sys.exit(2)
 
 

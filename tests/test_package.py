@@ -1,5 +1,6 @@
 """The repository as a whole: imports stay light, names resolve, committed text stays clean."""
 
+import dataclasses
 import importlib
 import os
 import pathlib
@@ -10,7 +11,12 @@ import sys
 import pytest
 
 import uniovseg_jax
-from uniovseg_jax.models.presets import config_from_dict
+from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.benchmarks.registry import BENCHMARKS
+from uniovseg_jax.eval.from_config import make_framing, make_segmenter_config
+from uniovseg_jax.inference.framing import Letterbox, ShortSide
+from uniovseg_jax.inference.segmenter import SegmenterConfig
+from uniovseg_jax.models.presets import config_from_dict, get_preset
 from uniovseg_jax.models.uniovseg import abstract_variables
 from uniovseg_jax.train.optimizer import make_optimizer, make_schedule
 from uniovseg_jax.train.state import split_variables
@@ -18,7 +24,7 @@ from uniovseg_jax.train.state import split_variables
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(ROOT.glob("scripts/*.py")) + sorted(ROOT.glob("convert/convert_*.py"))
 CONFIGS = sorted(ROOT.glob("configs/*.py"))
-TRAINING_CONFIGS = [path for path in CONFIGS if path.stem not in ("captions", "ablation")]
+TRAINING_CONFIGS = [path for path in CONFIGS if path.stem not in ("captions", "ablation", "eval")]
 PHASES = {
     "tinyscenes": ("clip", "stage1", "stage2"),
     "camvid": ("stage1", "clip", "stage1,words", "stage2"),
@@ -124,6 +130,23 @@ def test_the_tiny_configuration_is_the_full_one_but_shorter():
         full, tiny = get_config(phase), get_config(f"{phase},tiny")
         assert set(tiny) == set(full)
         assert tiny.total_steps < full.total_steps
+
+
+@pytest.mark.parametrize("protocol", ["", ",protocol=fcclip", ",protocol=released"])
+def test_the_evaluation_of_every_benchmark_resolves(protocol: str):
+    from configs.eval import get_config
+
+    for name in BENCHMARKS:
+        config = get_config(name + protocol)
+        assert config.benchmark == name
+        assert config.protocol == (protocol.partition("=")[2] or "fcclip")
+        framing = make_framing(config, Benchmark(name, {}), get_preset("test"))
+        assert isinstance(framing, Letterbox if config.protocol == "released" else ShortSide)
+        settings = make_segmenter_config(config, framing)
+        assert bool(settings.semantic.min_share) == (name == "pascal_voc21_threshold")
+    # As the released code has them.
+    if config.protocol == "released":
+        assert settings == dataclasses.replace(SegmenterConfig(), framing=framing)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

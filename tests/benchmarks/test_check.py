@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uniovseg_jax.benchmarks.check import check_benchmark, check_pairs
+from uniovseg_jax.benchmarks.check import check_benchmark, check_labels, check_pairs
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 
 
@@ -56,6 +56,23 @@ def test_images_of_another_size_than_their_labels_are_refused(benchmark):
         check_benchmark(benchmark)
     with pytest.raises(ValueError, match=r"2007_000033\.jpg cannot be read as an image"):
         check_benchmark(dataclasses.replace(benchmark, read_sizes=None))
+
+
+def test_reading_all_labels_finds_ids_of_no_class(benchmark, capsys):
+    ids = list(benchmark.images)
+    check_labels(benchmark, ["semantic"], ids)
+    assert "labels of pascal_voc20b: 100%" in capsys.readouterr().err
+    path = benchmark.images[ids[1]].parent.parent / "SegmentationClass" / f"{ids[1]}.png"
+    layouts.write_labels(path, np.full((8, 10), 21))
+    check_benchmark(benchmark)
+    with pytest.raises(ValueError, match=r"2011_003256\.png holds the value 21"):
+        check_labels(benchmark, ["semantic"], ids, progress=False)
+    check_labels(benchmark, ["semantic"], ids[:1], progress=False)
+    assert not capsys.readouterr().err
+    path.write_bytes(path.read_bytes()[:-30])
+    check_benchmark(benchmark)
+    with pytest.raises(ValueError, match=r"2011_003256\.png cannot be read"):
+        check_labels(benchmark, ["semantic"], ids, progress=False)
 
 
 def test_maps_of_two_kinds_and_sizes_are_refused(tmp_path):

@@ -53,7 +53,8 @@ class Benchmark:
       words: Whose names regions are told apart by, where those are not `classes`.
       folded: Index in `classes` of every class of `words`.
       resize: Short side that an image is brought to, unless its long side then passes the second.
-      unverified: What of the layout nobody could check against the real files, in sentences.
+      unverified: What of the layout nobody could check against the real files, or of the rules
+        against the published ones, in sentences.
       read_sizes: Height and width of an image's labels without decoding them, for the check before
         a run; None if only decoding tells.
       void_class: Index of the class that void predictions stand for; None if they are mistakes.

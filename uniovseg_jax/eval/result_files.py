@@ -44,7 +44,7 @@ def write_results(document: dict[str, Any], folder: pathlib.Path) -> None:
     write_whole(folder / TABLE_FILE, lambda path: path.write_text(table, encoding="utf-8"))
 
 
-def flat_scores(document: dict[str, Any]) -> dict[str, float | None]:
+def flat_scores(document: dict[str, Any]) -> dict[str, float | int | None]:
     """Returns the scores of a document by dotted names, such as `panoptic.pq`, without classes."""
     flat = {}
     for task, scores in document["scores"].items():
@@ -80,7 +80,7 @@ def make_table(document: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _show(value: float | None) -> str:
+def _show(value: float | int | None) -> str:
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.2f}"

@@ -21,7 +21,7 @@ def write_image(path, rng, hw=HW, **options):
     Image.fromarray(rng.integers(0, 256, (*hw, 3), np.uint8)).save(path, **options)
 
 
-def write_labels(path, values, dtype=np.uint8):
+def write_labels(path, values, dtype: type = np.uint8):
     path.parent.mkdir(parents=True, exist_ok=True)
     assert values.min() >= 0 and values.max() <= np.iinfo(dtype).max
     Image.fromarray(np.ascontiguousarray(values.astype(dtype))).save(path)
@@ -237,12 +237,14 @@ def make_voc(root, split="val", prepared=False):
     rng = np.random.default_rng(3)
     devkit, folder = root / "VOCdevkit" / "VOC2012", root / "pascal_voc_d2"
     long = {"train": "training", "val": "validation"}[split]
-    truth = {"pascal_voc21": {}, "pascal_voc20": {}, "pascal_voc20b": {}}
+    names = ("pascal_voc21", "pascal_voc21_threshold", "pascal_voc20", "pascal_voc20b")
+    truth = {name: {} for name in names}
     names = ["2007_000033", "2011_003256"]
     for name in names:
         values = blocks(rng, [0, 1, 7, 20, 255])
         void = values == 255
         truth["pascal_voc21"][name] = np.where(void, -1, values)
+        truth["pascal_voc21_threshold"][name] = truth["pascal_voc21"][name]
         truth["pascal_voc20"][name] = np.where(void | (values == 0), -1, values - 1)
         truth["pascal_voc20b"][name] = np.where(void, -1, np.where(values == 0, 20, values - 1))
         if prepared:

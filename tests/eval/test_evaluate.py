@@ -1,0 +1,276 @@
+"""Whole evaluations of a small model: resumed, on several devices, and refused before they cost."""
+
+import dataclasses
+import json
+
+import layouts
+import numpy as np
+import pytest
+from made_model import quick_config
+from PIL import Image
+
+from uniovseg_jax.benchmarks import registry
+from uniovseg_jax.benchmarks.prompted import PROMPTED_SETS
+from uniovseg_jax.benchmarks.prompted_set import PromptedSuite
+from uniovseg_jax.data.tfds import tinyscenes
+from uniovseg_jax.data.tfds.tinyscenes import builder
+from uniovseg_jax.eval import evaluate as evaluation
+from uniovseg_jax.eval import parts
+from uniovseg_jax.eval.evaluate import evaluate
+from uniovseg_jax.eval.named import NamedScorer
+from uniovseg_jax.locks import held_alone
+
+
+def score(name, model, root, output, **changes):
+    return evaluate(quick_config(name, **changes), str(model), str(root), output, progress=False)
+
+
+def counters(folder):
+    """What every image gave, without the time that it took."""
+    found = {}
+    for path in folder.glob("images-*.jsonl"):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            assert row["id"] not in found, "an image was scored twice"
+            found[row["id"]] = (row["counters"], row["quality"])
+    return found
+
+
+def scores(folder):
+    """The scores as they are written, byte by byte."""
+    return json.dumps(json.loads((folder / "results.json").read_text())["scores"])
+
+
+def prompted(root, folder, count=2):
+    """Images with instance maps of two objects each, as iShape has them."""
+    rng = np.random.default_rng(len(folder))
+    for number in range(count):
+        layouts.write_image(root / folder / "image" / f"{number}.jpg", rng)
+        ids = layouts.blocks(rng, [0, 1, 300])
+        layouts.write_labels(root / folder / "instance_map" / f"{number}.png", ids, np.uint16)
+
+
+def test_devices_threads_and_a_break_change_nothing(
+    tiny_model_dir, tmp_path, monkeypatch, one_device
+):
+    layouts.make_folder(tmp_path)
+    score("folder", tiny_model_dir, tmp_path, tmp_path / "one", threads_per_device=3)
+    whole = counters(tmp_path / "one")
+    assert set(whole) == {"a", "b", "c.d"}
+    assert any(quality["semantic"] for _, quality in whole.values())
+    # Stopped after the first image.
+    real, begun = NamedScorer.score, []
+
+    def stop(self, model, image_id):
+        begun.append(image_id)
+        if len(begun) == 2:
+            raise OSError("no power")
+        return real(self, model, image_id)
+
+    monkeypatch.setattr(NamedScorer, "score", stop)
+    with pytest.raises(OSError, match="no power"):
+        score("folder", tiny_model_dir, tmp_path, tmp_path / "cut", threads_per_device=1)
+    assert len(counters(tmp_path / "cut")) == 1 and not (tmp_path / "cut/results.json").exists()
+    log = tmp_path / "cut" / "images-00000.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"id": "b", "counters": {"seman')
+    # Taken up on all eight devices; labels are not read again.
+    monkeypatch.undo()
+    monkeypatch.setattr(parts, "check_labels", lambda *_: pytest.fail("read once more"))
+    monkeypatch.setattr(NamedScorer, "score", lambda *a: again.append(a[2]) or real(*a))
+    again = []
+    score("folder", tiny_model_dir, tmp_path, tmp_path / "cut", worst=0)
+    assert sorted(again) == ["b", "c.d"]
+    assert counters(tmp_path / "cut") == whole
+    assert scores(tmp_path / "cut") == scores(tmp_path / "one")
+    assert (tmp_path / "one/worst.png").is_file() and not (tmp_path / "cut/worst.png").exists()
+
+
+def test_a_finished_folder_scores_nothing_and_other_settings_are_named(
+    tiny_model_dir, tmp_path, monkeypatch, one_device
+):
+    layouts.make_voc(tmp_path)
+    output = tmp_path / "out"
+    score("pascal_voc20b", tiny_model_dir, tmp_path, output)
+    before = scores(output)
+    monkeypatch.setattr(NamedScorer, "score", lambda *_: pytest.fail("scored again"))
+    found = score("pascal_voc20b", tiny_model_dir, tmp_path, output, worst=0)
+    assert scores(output) == before and found[0]["num_images"] == 2
+    assert found == [json.loads((output / "results.json").read_text())]
+    rows = found[0]["scores"]["semantic"]["per_class"]
+    assert len(rows) == 21 and rows[20]["name"] == "background"
+    assert found[0]["settings"]["names"]["count"] == 59
+    for changes, named in (
+        ({"merge__fill": False}, r"config\.merge\.fill was 'True' and is 'False'"),
+        ({"input__short": 64}, r"config\.input\.short was '32' and is '64'"),
+        ({"limit": 1}, r"config\.limit was '0' and is '1'"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            score("pascal_voc20b", tiny_model_dir, tmp_path, output, **changes)
+    with pytest.raises(ValueError, match="benchmark was 'pascal_voc20b' and is 'pascal_voc21'"):
+        score("pascal_voc21", tiny_model_dir, tmp_path, output)
+
+
+def test_a_threshold_makes_the_background_of_voc(tiny_model_dir, tmp_path, one_device):
+    layouts.make_voc(tmp_path)
+    name = "pascal_voc21_threshold"
+    (found,) = score(name, tiny_model_dir, tmp_path, tmp_path / "all", merge__min_share=1.1)
+    iou = {row["name"]: row["iou"] for row in found["scores"]["semantic"]["per_class"]}
+    assert iou["background"] > 0 and iou["aeroplane"] == 0
+    assert "was not tuned" in (tmp_path / "all" / "results.md").read_text()
+    (found,) = score(name, tiny_model_dir, tmp_path, tmp_path / "none", merge__min_share=0.0)
+    assert found["scores"]["semantic"]["per_class"][0]["iou"] == 0
+    assert found["settings"]["classes"]["name"] == "voc_21"
+
+
+def test_the_released_protocol_has_its_own_sizes_and_thresholds(
+    tiny_model_dir, tmp_path, one_device
+):
+    layouts.make_cityscapes(tmp_path)
+    name, output = "cityscapes,protocol=released", tmp_path / "out"
+    (found,) = score(name, tiny_model_dir, tmp_path, output, limit=2, worst=0)
+    assert set(found["scores"]) == {"semantic", "panoptic", "instance"}
+    assert found["settings"]["input"] == {"kind": "Letterbox", "side": 64}
+    assert found["settings"]["config"]["merge"]["object_threshold"] == 0.7
+    assert found["num_images"] == 2 and found["limited"]
+    table = (output / "results.md").read_text()
+    assert "2 images (limited), protocol `released`" in table
+    assert "| 39.7 |" in table and '"object_threshold": 0.7' in table
+
+
+def test_a_suite_has_a_folder_for_every_part_and_their_means(
+    tiny_model_dir, tmp_path, monkeypatch, one_device
+):
+    chosen = ("fence", "wire")
+    for part in chosen:
+        prompted(tmp_path, f"ishape_dataset/{part}/val", 2 if part == "wire" else 1)
+    whole = PROMPTED_SETS["ishape"]
+    assert isinstance(whole, PromptedSuite)
+    suite = PromptedSuite(tuple(part for part in whole.parts if part.name[7:] in chosen))
+    monkeypatch.setitem(registry.PROMPTED_SETS, "ishape", suite)
+    output = tmp_path / "out"
+    first, second, means = score("ishape", tiny_model_dir, tmp_path, output)
+    for part, found in zip(chosen, (first, second), strict=True):
+        folder = output / "ishape" / part
+        assert json.loads((folder / "results.json").read_text()) == found
+        assert (folder / "worst.png").is_file()
+    assert (first["num_images"], second["num_images"], means["num_images"]) == (1, 2, 3)
+    modes = first["scores"]["promptable"]
+    assert set(modes) == {"grid_any", "center", "center_ranked", "box"}
+    assert modes["box"]["masks"] == 2 and second["scores"]["promptable"]["box"]["images"] == 2
+    for mode in modes:
+        parts_iou = [found["scores"]["promptable"][mode]["iou"] for found in (first, second)]
+        assert means["scores"]["promptable"][mode]["iou"] == pytest.approx(np.mean(parts_iou))
+        assert means["scores"]["promptable"][mode]["datasets"] == 2
+    assert json.loads((output / "results.json").read_text()) == means
+    assert "| promptable.box.iou |" in (output / "results.md").read_text()
+    assert json.loads((output / "sample.json").read_text())["num_masks"] == 6
+
+
+def test_rendered_scenes_are_scored_like_photographs(tiny_model_dir, tmp_path, one_device):
+    sizes = {part: {split: 1 for split in splits} for part, splits in builder.TINY_SIZES.items()}
+    root = tinyscenes.prepare(tmp_path / "data", 1, sizes=sizes, progress=False)
+    (found,) = score("tinyscenes", tiny_model_dir, root, tmp_path / "out", tasks=("panoptic",))
+    assert set(found["scores"]) == {"panoptic"} and found["num_images"] == 1
+    assert found["scores"]["panoptic"]["all"]["classes"] > 0
+
+
+def break_size(root):
+    layouts.write_image(
+        root / "VOCdevkit/VOC2012/JPEGImages/2011_003256.jpg", np.random.default_rng(0), (8, 8)
+    )
+
+
+def break_id(root):
+    path = root / "VOCdevkit/VOC2012/SegmentationClass/2011_003256.png"
+    layouts.write_palette(path, np.full((8, 10), 99))
+
+
+def empty_split(root):
+    (root / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").write_text("")
+
+
+def lose_label(root):
+    (root / "VOCdevkit/VOC2012/SegmentationClass/2011_003256.png").unlink()
+
+
+def cut_label(root):
+    path = root / "VOCdevkit/VOC2012/SegmentationClass/2011_003256.png"
+    Image.fromarray(np.zeros((8, 10, 3), np.uint8)).save(path)
+
+
+def write_synonyms(root):
+    (root / "words.txt").write_text("\n".join(f"{n}:word{n}" for n in range(20)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "changes", "message"),
+    [
+        (break_size, {}, r"2011_003256\.jpg has 8 x 8 pixels, its labels 8 x 10"),
+        (break_id, {}, r"2011_003256\.png holds the value 99, which is neither"),
+        (empty_split, {}, "pascal_voc21 has no image; expected at least one"),
+        (lose_label, {}, r"no label file .*2011_003256\.png"),
+        (cut_label, {}, r"2011_003256\.png is PNG of mode RGB; expected"),
+        (write_synonyms, {"synonyms": "words.txt"}, "no line for 20, tvmonitor of voc_21"),
+        (None, {"synonyms": "nothing.txt"}, r"nothing\.txt"),
+        (None, {"tasks": ("panoptic",)}, "has no task 'panoptic'; expected some of semantic"),
+        (None, {"split": "test"}, "no split 'test'; expected train or val"),
+        (None, {"benchmark": "voc"}, "Unknown benchmark 'voc'"),
+        (None, {"benchmark": "cityscapes"}, "no folder .*cityscapes"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_model_is_loaded(
+    tmp_path, monkeypatch, damage, changes, message
+):
+    layouts.make_voc(tmp_path)
+    if damage:
+        damage(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        score("pascal_voc21", tmp_path, tmp_path, tmp_path / "out", **changes)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "checked.json").exists()
+
+
+def test_modes_and_tasks_of_prompts_are_checked_first(tmp_path, monkeypatch):
+    prompted(tmp_path, "ishape_dataset/wire/val")
+    monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
+    for changes, message in (
+        ({"prompts__modes": ("center", "wish")}, "Modes: unknown wish; expected some of"),
+        ({"prompts__modes": ()}, "Modes: there is none"),
+        ({"tasks": ("semantic",)}, "has no task 'semantic'; expected some of promptable"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            score("ishape/wire", tmp_path, tmp_path, tmp_path / "out", **changes)
+
+
+def test_a_folder_in_use_and_a_missing_model_are_refused(tmp_path):
+    layouts.make_voc(tmp_path)
+    with (
+        held_alone(tmp_path / "out", "evaluation"),
+        pytest.raises(ValueError, match="out is in use by another evaluation"),
+    ):
+        score("pascal_voc21", tmp_path / "no_model", tmp_path, tmp_path / "out")
+    with pytest.raises((ValueError, FileNotFoundError), match="no_model"):
+        score("pascal_voc21", tmp_path / "no_model", tmp_path, tmp_path / "out")
+
+
+def test_large_sets_are_sampled_unless_they_are_scored_whole(tmp_path, monkeypatch):
+    prompted(tmp_path, "ishape_dataset/wire/val", 4)
+    monkeypatch.setattr("uniovseg_jax.benchmarks.sampling.LARGE_SET", 5)
+    monkeypatch.setattr("uniovseg_jax.benchmarks.sampling.SAMPLED_MASKS", 3)
+
+    def chosen(name, output):
+        config = quick_config("ishape/wire")
+        opened = parts.open_parts(config, str(tmp_path))
+        config.benchmark = name
+        output.mkdir()
+        return parts.check_parts(opened, config, str(tmp_path), output, False)[0].benchmark.images
+
+    assert len(chosen("ishape/wire", tmp_path / "a")) == 2
+    assert len(chosen("seginw/wire", tmp_path / "b")) == 4
+    part = dataclasses.replace(parts.open_parts(quick_config("ishape/wire"), str(tmp_path))[0])
+    assert not parts._is_checked(tmp_path / "a", [part], str(tmp_path))
+    parts.note_checked(tmp_path / "a", [part], str(tmp_path))
+    assert parts._is_checked(tmp_path / "a", [part], str(tmp_path))
+    assert not parts._is_checked(tmp_path / "a", [part], str(tmp_path / "a"))

@@ -1,0 +1,137 @@
+"""Perfect proposals in place of a model score 100 on every reader: no id is mixed up on the way."""
+
+import layouts
+import numpy as np
+import pytest
+
+from configs.eval import get_config
+from uniovseg_jax.benchmarks.registry import open_benchmarks
+from uniovseg_jax.eval.from_config import make_segmenter_config
+from uniovseg_jax.eval.named import NamedScorer
+from uniovseg_jax.inference.framing import Letterbox
+from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.inference.segmenter import ImageProposals, OpenVocabularySegmenter
+from uniovseg_jax.masks import rle_decode
+
+
+class PerfectSegmenter(OpenVocabularySegmenter):
+    """Knows images by their pixels; its proposals are true masks, their cosines 1 or 0."""
+
+    def __init__(self, benchmark, task, config):
+        self.config = config
+        self._vocabulary = words = (benchmark.words or benchmark.classes).vocabulary()
+        classes = np.eye(len(words.categories), dtype=np.float32)
+        self._name_vectors = classes[words.name_to_class]
+        self._logit_scale, self._min_cosine = 100.0, None
+        self._known = {
+            benchmark.image(image_id, None).tobytes(): self._proposals(benchmark, task, image_id)
+            for image_id in benchmark.images
+        }
+
+    def _proposals(self, benchmark, task, image_id):
+        if task == "semantic":
+            found = benchmark.read_semantic(image_id)
+            pairs = [(found == index, index) for index in np.unique(found[found >= 0])]
+            if benchmark.folded is not None:
+                # The last word that stands for a class; void is what no proposal covers.
+                words = {int(index): word for word, index in enumerate(benchmark.folded)}
+                pairs = [(mask, words[int(i)]) for mask, i in pairs if i != benchmark.void_class]
+        elif task == "panoptic":
+            ids, segments = benchmark.read_panoptic(image_id)
+            pairs = [(ids == s.id, s.category) for s in segments if (ids == s.id).any()]
+        else:
+            pairs = [(rle_decode(o.rle), o.category) for o in benchmark.read_instances(image_id)]
+        masks = np.stack([mask for mask, _ in pairs])
+        return ImageProposals(
+            FullSizeLogits.at_own_size(np.where(masks, np.float32(10), np.float32(-10))),
+            np.ones(len(masks), np.float32),
+            np.eye(len(self.vocabulary.categories), dtype=np.float32)[[int(c) for _, c in pairs]],
+        )
+
+    def propose(self, image):
+        return self._known[image.tobytes()]
+
+
+CASES = [
+    (layouts.make_coco, "coco_panoptic", "semantic"),
+    (layouts.make_coco, "coco_panoptic", "panoptic"),
+    (layouts.make_coco, "coco_panoptic", "instance"),
+    (layouts.make_ade, "ade20k_150", "semantic"),
+    (layouts.make_ade, "ade20k_150", "instance"),
+    (layouts.make_ade_full, "ade20k_847", "semantic"),
+    (layouts.make_context_prepared, "pascal_context_459", "semantic"),
+    (layouts.make_context_owners, "pascal_context_59", "semantic"),
+    (layouts.make_voc, "pascal_voc21", "semantic"),
+    (layouts.make_voc, "pascal_voc21_threshold", "semantic"),
+    (layouts.make_voc, "pascal_voc20", "semantic"),
+    (layouts.make_voc, "pascal_voc20b", "semantic"),
+    (layouts.make_cityscapes, "cityscapes", "semantic"),
+    (layouts.make_cityscapes, "cityscapes", "panoptic"),
+    (layouts.make_cityscapes, "cityscapes", "instance"),
+    (layouts.make_folder, "folder", "semantic"),
+]
+
+
+def make_scorer(root, make, name, task, protocol="fcclip"):
+    make(root)
+    (benchmark,) = open_benchmarks(name, root)
+    config = make_segmenter_config(get_config(f"{name},protocol={protocol}"), Letterbox(64))
+    segmenter = PerfectSegmenter(benchmark, task, config)
+    return benchmark, segmenter, NamedScorer(benchmark, [task], segmenter)
+
+
+@pytest.mark.parametrize("protocol", ["fcclip", "released"])
+@pytest.mark.parametrize(("make", "name", "task"), CASES)
+def test_the_truth_as_prediction_scores_100(tmp_path, make, name, task, protocol):
+    benchmark, segmenter, scorer = make_scorer(tmp_path, make, name, task, protocol)
+    results = [scorer.score(segmenter, image_id) for image_id in benchmark.images]
+    found = scorer.total(results)[task]["all"]
+    headline = {"semantic": "miou", "panoptic": "pq", "instance": "ap"}[task]
+    assert found[headline] == 1.0
+    assert scorer.headline(results) == f"{headline} 100.00"
+    for result in results:
+        assert result["quality"] == {task: None if task == "instance" else 1.0}
+        assert set(result["seconds"]) == {"load", "network", "merge", "metric"}
+    truths, _ = scorer.read(next(iter(benchmark.images)))
+    model = segmenter.propose(benchmark.image(next(iter(benchmark.images)), None))
+    true, predicted = scorer.tasks[0].maps(truths[0], segmenter, model)
+    scored = true >= 0
+    np.testing.assert_array_equal(predicted[scored], true[scored])
+
+
+def test_wrong_words_cost_what_they_cover(tmp_path):
+    benchmark, segmenter, scorer = make_scorer(
+        tmp_path, layouts.make_voc, "pascal_voc21", "semantic"
+    )
+    first = next(iter(benchmark.images))
+    truth = benchmark.readers["semantic"](first)
+    proposals = segmenter.propose(benchmark.image(first, None))
+    # Class 7 is taken for class 20, and the other way round.
+    proposals.embeddings[:, [7, 20]] = proposals.embeddings[:, [20, 7]]
+    found = scorer.total([scorer.score(segmenter, first)])["semantic"]["all"]
+    wrong = np.isin(truth, (7, 20)).sum() / (truth >= 0).sum()
+    assert found["miou"] == 0.5 and found["pixel_accuracy"] == pytest.approx(1 - wrong)
+
+
+def test_pixels_that_nothing_is_sure_of_are_background(tmp_path):
+    benchmark, segmenter, scorer = make_scorer(
+        tmp_path, layouts.make_voc, "pascal_voc21_threshold", "semantic"
+    )
+    first = next(iter(benchmark.images))
+    proposals = segmenter.propose(benchmark.image(first, None))
+    # As like one class as like another: no class has more than half.
+    proposals.embeddings[:] = 1.0
+    scored = scorer.score(segmenter, first)
+    predicted = scorer.tasks[0].maps(scorer.read(first)[0][0], segmenter, proposals)[1]
+    assert (predicted == 0).all() and scored["quality"]["semantic"] < 0.5
+
+
+def test_what_does_not_fit_together_is_refused(tmp_path):
+    benchmark, segmenter, _ = make_scorer(tmp_path, layouts.make_voc, "pascal_voc21", "semantic")
+    with pytest.raises(ValueError, match="has no task 'panoptic'; expected some of semantic"):
+        NamedScorer(benchmark, ["panoptic"], segmenter)
+    with pytest.raises(ValueError, match="No task of pascal_voc21 is asked for"):
+        NamedScorer(benchmark, [], segmenter)
+    (other,) = open_benchmarks("pascal_voc20b", tmp_path)
+    with pytest.raises(ValueError, match="has 21 classes, voc_20_context_39 .* has 59"):
+        NamedScorer(other, ["semantic"], segmenter)
