@@ -1,5 +1,7 @@
 """Names of true masks against plain loops: pooling, cosines, and means over sizes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +43,17 @@ def random_regions(rng, hw, count):
     return TrueRegions(image, PackedMasks.from_masks(masks, hw), rng.integers(0, 3, count)), masks
 
 
+@functools.cache
+def compiled(method):
+    """Compiled, since one operation after the other takes longer."""
+    methods = {
+        "encode_trunk": UniOVSeg.encode_trunk,
+        "project": lambda module, pooled: module.clip.project(pooled),
+    }
+    model = UniOVSeg(get_preset("test"))
+    return jax.jit(lambda *inputs: model.apply(*inputs, method=methods[method]))
+
+
 def embed_by_definition(model, image, masks, size):
     """Unit vectors of masks, cell by cell."""
     height, width = image.shape[:2]
@@ -48,9 +61,7 @@ def embed_by_definition(model, image, masks, size):
     h, w = int(np.floor(height * scale + 0.5)), int(np.floor(width * scale + 0.5))
     boxed = np.full((size, size, 3), 128, np.uint8)
     boxed[:h, :w] = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
-    trunk = model.model.apply(
-        model.variables, jnp.asarray(boxed[None]), method=UniOVSeg.encode_trunk
-    )
+    trunk = compiled("encode_trunk")(model.variables, jnp.asarray(boxed[None]))
     features = np.asarray(trunk["res5"][0], np.float64)
     cells = size // 32
     pooled = np.zeros((len(masks), features.shape[-1]))
@@ -62,14 +73,8 @@ def embed_by_definition(model, image, masks, size):
                     weights[y // 32, x // 32] += 1
         if weights.sum():
             pooled[number] = np.einsum("yx,yxc->c", weights / weights.sum(), features)
-    projected = np.asarray(
-        model.model.apply(
-            model.variables,
-            jnp.asarray(pooled, jnp.float32),
-            method=lambda module, z: module.clip.project(z),
-        ),
-        np.float64,
-    )
+    projected = compiled("project")(model.variables, jnp.asarray(pooled, jnp.float32))
+    projected = np.asarray(projected, np.float64)
     return projected / np.linalg.norm(projected, axis=1, keepdims=True)
 
 

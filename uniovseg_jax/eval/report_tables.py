@@ -124,12 +124,12 @@ def _method_table(
     measured = [
         document for document in documents if any(m in flat_scores(document) for m in metrics)
     ]
-    # The paper's own row has all of its benchmarks, in their order.
-    own_first = sorted(published.items(), key=lambda item: item[0][1] != OURS)
+    # The paper's own rows have all of its benchmarks, in the order of its tables.
     order = dict.fromkeys(
         benchmark
-        for _, scores in own_first
-        for benchmark, values in scores.items()
+        for row in paper_rows()
+        if row.method == OURS
+        for benchmark, values in row.scores.items()
         if any(metric in values for metric in metrics)
     )
     occurring = dict.fromkeys(document["benchmark"] for document in measured)
