@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from uniovseg_jax.benchmarks.paper import paper_matching_accuracy, paper_rows
+from uniovseg_jax.benchmarks.paper import OURS, paper_matching_accuracy, paper_rows
 from uniovseg_jax.eval.matching_benchmark import KIND as MATCHING
 from uniovseg_jax.eval.promptable import MODES
 from uniovseg_jax.eval.result_files import RESULTS_FILE, flat_scores
@@ -124,11 +124,12 @@ def _method_table(
     measured = [
         document for document in documents if any(m in flat_scores(document) for m in metrics)
     ]
-    # The paper's own row has all of its benchmarks, in their order.
+    # The paper's own rows have all of its benchmarks, in the order of its tables.
     order = dict.fromkeys(
         benchmark
-        for scores in reversed(published.values())
-        for benchmark, values in scores.items()
+        for row in paper_rows()
+        if row.method == OURS
+        for benchmark, values in row.scores.items()
         if any(metric in values for metric in metrics)
     )
     occurring = dict.fromkeys(document["benchmark"] for document in measured)
@@ -246,7 +247,8 @@ def _read(path: pathlib.Path) -> Document:
     needed = {"benchmark", "model", "settings", "num_images"}
     if not isinstance(document, dict) or not needed <= set(document):
         raise ValueError(f"{path} is not what an evaluation leaves.")
-    if "rows" not in document and "scores" not in document:
+    kind = "rows" if document.get("kind") == MATCHING else "scores"
+    if not isinstance(document.get(kind), list if kind == "rows" else dict):
         raise ValueError(f"{path} holds no scores.")
     return document
 

@@ -1,0 +1,163 @@
+"""Tables of results beside the paper's, from results written by hand."""
+
+import json
+
+import pytest
+
+from uniovseg_jax.benchmarks.paper import paper_rows
+from uniovseg_jax.eval.report_tables import find_results, make_tables
+
+
+def result(benchmark, scores, directory="models/ours", sha256="a" * 64, limited=False):
+    return {
+        "benchmark": benchmark,
+        "num_images": 7,
+        "limited": limited,
+        "model": {"directory": directory, "sha256": sha256},
+        "settings": {"config": {"protocol": "fcclip"}},
+        "scores": scores,
+    }
+
+
+def matching(benchmark, rows):
+    return {
+        **result(benchmark, {}),
+        "kind": "matching_accuracy",
+        "settings": {},
+        "rows": [
+            {"sizes": list(sizes), "top1": {"all": top1}, "seconds": seconds}
+            for sizes, top1, seconds in rows
+        ],
+    }
+
+
+def semantic(miou):
+    return {"semantic": {"all": {"miou": miou}, "per_class": []}}
+
+
+def panoptic(pq, sq, rq):
+    return {"panoptic": {"all": {"pq": pq, "sq": sq, "rq": rq}, "things": {"pq": 1.0}}}
+
+
+def table(documents, title, **options):
+    (found,) = [t for t in make_tables(documents, **options) if t.title.startswith(title)]
+    return found
+
+
+def row(found, method):
+    (cells,) = [row for row in found.rows if row[0] == method]
+    return dict(zip(found.header, cells, strict=True))
+
+
+def test_methods_of_the_paper_are_beside_ours_which_is_last():
+    documents = [
+        result("ade20k_150", semantic(31.26)),
+        result("pascal_voc21", semantic(70.0), limited=True),
+    ]
+    found = table(documents, "Semantic")
+    assert found.header == ("method", "training data", "ade20k_150", "pascal_voc21")
+    # As printed in the paper's table 1.
+    assert row(found, "FC-CLIP")["ade20k_150"] == "34.1"
+    assert row(found, "Uni-OVSeg")["pascal_voc21"] == "78.9"
+    assert row(found, "SAN")["pascal_voc21"] == ""
+    assert found.rows[-1] == ("ours (fcclip)", "", "31.3", "70.0†")
+    assert found.strong == (len(found.rows) - 1,)
+    assert [found.rows[place][0] for place in found.groups] == [
+        "fully supervised",
+        "weakly supervised",
+        "measured here",
+    ]
+    assert "first images" in found.note
+    assert "| **ours (fcclip)** |  | **31.3** | **70.0†** |" in found.markdown()
+    # Nothing was scored on segments.
+    assert [t.title for t in make_tables(documents)] == [found.title]
+
+
+def test_all_columns_are_those_of_the_paper_in_its_order():
+    found = table([], "Semantic", every=True)
+    assert found.header[2:] == (
+        "ade20k_847",
+        "pascal_context_459",
+        "ade20k_150",
+        "pascal_context_59",
+        "pascal_voc21",
+        "pascal_voc20",
+        "cityscapes",
+        "coco_panoptic",
+    )
+    methods = {r.method for r in paper_rows() if r.table == "1"}
+    assert len(found.rows) - len(found.groups) == len(methods) == 19
+    panoptic_columns = table([], "Panoptic", every=True).header[2:]
+    assert panoptic_columns == (
+        *("coco_panoptic PQ", "SQ", "RQ"),
+        *("ade20k_150 PQ", "SQ", "RQ"),
+        *("cityscapes PQ", "SQ", "RQ"),
+    )
+    assert make_tables([]) == []
+
+
+def test_results_of_a_model_share_a_row_and_repeated_ones_do_not():
+    documents = [
+        result("ade20k_150", {**semantic(30.0), **panoptic(10.0, 60.0, 15.0)}),
+        result("coco_panoptic", panoptic(17.0, 70.0, None)),
+        result("ade20k_150", panoptic(11.0, 61.0, 16.0)),
+        result("ade20k_150", panoptic(12.0, 62.0, 17.0), sha256="b" * 64),
+    ]
+    found = table(documents, "Panoptic")
+    assert [found.rows[place][2:] for place in found.strong] == [
+        ("17.0", "70.0", "", "10.0", "60.0", "15.0"),
+        ("", "", "", "11.0", "61.0", "16.0"),
+        ("", "", "", "12.0", "62.0", "17.0"),
+    ]
+    assert row(found, "OPSNet")["coco_panoptic PQ"] == "57.9"
+
+
+def test_a_benchmark_that_the_paper_does_not_have_has_a_column_of_ours_alone():
+    found = table([result("tinyscenes", semantic(45.0))], "Semantic")
+    assert found.rows == (("measured here", "", ""), ("ours (fcclip)", "", "45.0"))
+
+
+def test_prompts_are_told_apart_by_mode():
+    scores = {
+        "box": {"iou": 80.0, "masks": 21},
+        "center_ranked": {"iou": 50.0, "masks": 21},
+        "center": {"iou": 60.0, "masks": 21},
+    }
+    other = {"box": {"iou": 70.0, "masks": 3}}
+    documents = [
+        result("seginw/Cows", {"promptable": scores}),
+        result("ndispark", {"promptable": other}),
+    ]
+    found = table(documents, "Masks for prompts")
+    assert found.header[3:] == ("center", "center_ranked", "box")
+    assert found.rows[0] == ("seginw/Cows", "ours (fcclip)", "21", "60.0", "50.0", "80.0")
+    assert found.rows[1][2:] == ("3", "", "", "70.0")
+
+
+def test_matching_accuracy_is_beside_the_papers():
+    documents = [matching("ade20k_150", [((768,), 45.0, 0.5), ((800, 896), 51.0, 1.0)])]
+    found = table(documents, "Naming true masks")
+    assert found.header == ("input sizes", "ade20k_150: paper", "ade20k_150: ours", "s / image")
+    cells = {row[0]: row[1:] for row in found.rows}
+    assert cells["768"] == ("45.2", "45.0", "0.500")
+    assert cells["800 + 896"] == ("", "51.0", "1.000")
+    assert cells["768 + 896 + 1024"] == ("51.6", "", "")
+
+
+def test_results_are_found_at_any_depth_and_anything_else_is_refused(tmp_path):
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(result("tinyscenes", semantic(1.0))))
+    assert list(find_results([tmp_path])) == [folder]
+    assert list(find_results([folder / "results.json"])) == [folder]
+    with pytest.raises(FileNotFoundError, match=r"no results\.json at .*nothing"):
+        find_results([tmp_path / "nothing"])
+    for text, complaint in (
+        ("{", "no JSON"),
+        ("[]", "not what an evaluation leaves"),
+        ("{}", "not what"),
+        (json.dumps(result("x", 1)), "holds no scores"),
+    ):
+        (folder / "results.json").write_text(text)
+        with pytest.raises(ValueError, match=complaint):
+            find_results([tmp_path])

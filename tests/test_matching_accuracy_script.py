@@ -1,0 +1,88 @@
+"""scripts/matching_accuracy.py by its command line, on a tiny copy of COCO."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from benchmarks.layouts import make_coco
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Its only part is clip.
+CLIP = ROOT / "uniovseg_jax" / "assets" / "tinyscenes_clip"
+
+
+def run(*arguments):
+    command = [sys.executable, str(ROOT / "scripts" / "matching_accuracy.py"), *arguments]
+    # One device is enough, and every one compiles for itself.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    make_coco(root)
+    return root
+
+
+def flags(data, output, **options):
+    given = {"benchmark": "coco_panoptic", "model": CLIP, "data_dir": data, "output": output}
+    defaults = {"sizes": "64,768", "templates": "single"}
+    return [f"--{name}={value}" for name, value in {**given, **defaults, **options}.items()]
+
+
+def test_every_accuracy_is_beside_the_papers_and_a_second_call_goes_on(data, tmp_path):
+    result = run(*flags(data, tmp_path))
+    assert result.returncode == 0, result.stderr
+    document = json.loads((tmp_path / "results.json").read_text())
+    # Six segments in both images, of which one is a crowd.
+    assert document["masks"] == {"all": 10, "things": 6, "stuff": 4}
+    assert [row["sizes"] for row in document["rows"]] == [[64], [768]]
+    assert document["rows"][0]["paper"] is None
+    assert document["rows"][1]["paper"] == {"top1": 49.0, "seconds": 0.1}
+    top1 = document["rows"][0]["top1"]
+    assert top1["all"] == pytest.approx(0.6 * top1["things"] + 0.4 * top1["stuff"])
+    assert all(row["seconds"] > 0 for row in document["rows"])
+    assert (tmp_path / "results.md").read_text().startswith(result.stdout.partition("\nSec")[0])
+    assert "| 49.0 |" in result.stdout
+
+    # Labels are those of the truth, predictions an entry per set of sizes.
+    log = tmp_path / "images-00000.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {line["id"] for line in lines} == {"139", "2000"}
+    assert all(sorted(line["labels"]) == [0, 11, 79, 80, 132] for line in lines)
+    assert all([len(row) for row in line["predicted"]] == [5, 5] for line in lines)
+
+    # What is done is taken as it is: all right, for once.
+    for line in lines:
+        line["predicted"] = [line["labels"]] * 2
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(*flags(data, tmp_path)).returncode == 0
+    again = json.loads((tmp_path / "results.json").read_text())
+    assert [row["top1"]["all"] for row in again["rows"]] == [100.0] * 2
+    assert again["rows"][1]["class_mean"] == {"all": 100.0, "things": 100.0, "stuff": 100.0}
+
+    # Other settings do not go on with it.
+    other = run(*flags(data, tmp_path, pooling="binary"))
+    assert other.returncode == 2 and "other settings (pooling was" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"sizes": "64,a"}, "--sizes is 64,a; expected numbers as in 768,896+1024."),
+        ({"sizes": "100"}, "Input sizes must be multiples of 32; got 100."),
+        ({"benchmark": "coco_instances"}, "coco_instances has no classes"),
+        ({"templates": "none"}, "Unknown templates 'none'"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(data, tmp_path, options, complaint):
+    result = run(*flags(data, tmp_path, **options))
+    assert result.returncode == 2
+    assert complaint in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "results.json").exists()

@@ -1,0 +1,127 @@
+"""scripts/report.py by its command line: what it writes, with a gallery, and what it refuses."""
+
+import base64
+import io
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from uniovseg_jax.masks import rle_encode
+from uniovseg_jax.weights.store import load_pretrained, params_sha256
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+STAGE1 = ROOT / "uniovseg_jax" / "assets" / "tinyscenes_stage1"
+HW = (48, 64)
+
+
+def run(*arguments):
+    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def write_json(path, document):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+
+
+def make_run(folder, sha256):
+    """What an evaluation of two images leaves, and the images, as COCO has them."""
+    from configs.eval import get_config
+
+    config = json.loads(get_config("coco_instances").to_json_best_effort())
+    config["input"] |= {"short": 64, "longest": 96, "pad_to": 32}
+    config["prompts"] |= {"modes": ["box"]}
+    document = {
+        "benchmark": "coco_instances",
+        "num_images": 2,
+        "limited": True,
+        "model": {"directory": str(STAGE1), "sha256": sha256},
+        "settings": {"config": config},
+        "scores": {"promptable": {"box": {"iou": 61.25, "masks": 2}}},
+    }
+    write_json(folder / "results" / "results.json", document)
+    lines = [{"id": str(n), "quality": {"box": quality}} for n, quality in ((1, 0.75), (2, 0.475))]
+    log = folder / "results" / "images-00000.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    coco = folder / "data" / "coco"
+    (coco / "val2017").mkdir(parents=True)
+    mask = np.zeros(HW, bool)
+    mask[8:30, 10:40] = True
+    images, annotations = [], []
+    for n in (1, 2):
+        Image.new("RGB", HW[::-1], "gray").save(coco / "val2017" / f"{n}.png")
+        images.append({"id": n, "file_name": f"{n}.png", "height": HW[0], "width": HW[1]})
+        annotation = {"id": n, "image_id": n, "category_id": 1, "iscrowd": 0, "bbox": [0, 0, 1, 1]}
+        annotations.append({**annotation, "area": 660, "segmentation": rle_encode(mask)})
+    categories = [{"id": 1, "name": "person"}]
+    write_json(
+        coco / "annotations" / "instances_val2017.json",
+        {"images": images, "annotations": annotations, "categories": categories},
+    )
+    half = mask & (np.arange(HW[1]) < 25)
+    write_json(folder / "sam.json", [{"image_id": 2, "segmentation": rle_encode(half)}])
+
+
+def test_the_page_has_the_numbers_and_pictures_of_a_run(tmp_path):
+    make_run(tmp_path, params_sha256(load_pretrained(STAGE1).variables))
+    output = tmp_path / "report"
+    result = run(
+        f"--results={tmp_path / 'results'}",
+        f"--output={output}",
+        f"--data_dir={tmp_path / 'data'}",
+        "--num_images=1",
+        "--choose=worst",
+        f"--others=SAM={tmp_path / 'sam.json'}",
+    )
+    assert result.returncode == 0, result.stderr
+    markdown = (output / "report.md").read_text()
+    assert markdown in result.stdout
+    assert "| coco_instances† | tinyscenes_stage1 (fcclip) | 2 | 61.2 |" in markdown
+    assert "(gallery_0.png)" in markdown
+    page = (output / "report.html").read_text()
+    # Nothing is loaded from elsewhere.
+    assert "://" not in page and "61.2" in page
+    captions = re.findall("<figcaption>(.*?)</figcaption>", page)
+    assert captions == ["image", "truth", "predicted: 47.5 %", "SAM: 50.0 %"]
+    assert "<h3>2</h3>" in page and "1 of 2 images: worst." in page
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), int)
+        for data in re.findall('base64,(.*?)"', page)
+    ]
+    truth, other = (
+        np.asarray(Image.fromarray(p.astype(np.uint8)).resize((64, 48)), int)
+        for p in (pictures[1], pictures[3])
+    )
+    # Left of the middle both have the mask, right of it the other model's lacks it.
+    assert np.abs(truth - other)[10:28, 12:22].mean() < 5
+    assert np.abs(truth - other)[10:28, 28:38].mean() > 20
+    sheet = Image.open(output / "gallery_0.png")
+    assert sheet.width > 4 * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--results={0}/none"], "There is no results.json at"),
+        (["--results={0}/results", "--others=SAM"], "--others is SAM; expected name=file."),
+        (["--results={0}/results", "--others=SAM=x.json"], "add --data_dir."),
+        (["--results={0}/results", "--data_dir={0}/data"], "was made with another model than"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(tmp_path, arguments, complaint):
+    make_run(tmp_path, "0" * 64)
+    result = run(*(a.format(tmp_path) for a in arguments), f"--output={tmp_path / 'report'}")
+    assert result.returncode == 2
+    assert complaint in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "report").exists()
