@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from benchmarks.layouts import make_coco
+from layouts import make_coco
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Its only part is clip.
