@@ -25,29 +25,34 @@ def inputs(pretrained):
     return pixels, encode(pixels), masks.astype(np.float32)
 
 
-def _by_hand(pretrained, pixels, masks):
-    pixels, masks = jnp.asarray(pixels), jnp.asarray(masks)
-    features = pretrained.model.apply(pretrained.variables, pixels, method="encode_image")
-    return pretrained.model.apply(
-        pretrained.variables, features, masks[None], True, method="embed_regions"
-    )[0]
+@pytest.fixture(scope="module")
+def by_hand(pretrained):
+    """Encodes pixels and embeds masks in two plain calls."""
+
+    @jax.jit
+    def embed(pixels, masks):
+        model, variables = pretrained.model, pretrained.variables
+        features = model.apply(variables, pixels, method="encode_image")
+        return model.apply(variables, features, masks[None], True, method="embed_regions")[0]
+
+    return lambda pixels, masks: np.asarray(embed(jnp.asarray(pixels), jnp.asarray(masks)))
 
 
-def test_one_view_gives_unit_vectors_of_the_input_itself(pretrained, inputs):
+def test_one_view_gives_unit_vectors_of_the_input_itself(pretrained, inputs, by_hand):
     found = RegionEncoder(pretrained)(pretrained.variables, *inputs)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(found, _by_hand(pretrained, inputs[0], inputs[2]), atol=1e-4)
+    np.testing.assert_allclose(found, by_hand(inputs[0], inputs[2]), atol=1e-4)
 
 
-def test_several_views_are_averaged(pretrained, inputs):
+def test_several_views_are_averaged(pretrained, inputs, by_hand):
     pixels, _, masks = inputs
     found = RegionEncoder(pretrained, (1.0, 1.4), flip=True)(pretrained.variables, *inputs)
     large = jax.image.resize(pixels.astype(jnp.float32), (1, 96, 128, 3), "linear")
     views = [
-        _by_hand(pretrained, pixels, masks),
-        _by_hand(pretrained, pixels[:, :, ::-1], masks[..., ::-1]),
-        _by_hand(pretrained, large, masks),
-        _by_hand(pretrained, large[:, :, ::-1], masks[..., ::-1]),
+        by_hand(pixels, masks),
+        by_hand(pixels[:, :, ::-1], masks[..., ::-1]),
+        by_hand(large, masks),
+        by_hand(large[:, :, ::-1], masks[..., ::-1]),
     ]
     np.testing.assert_allclose(found, np.mean(views, axis=0), atol=1e-4)
 
