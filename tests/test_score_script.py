@@ -19,7 +19,7 @@ from uniovseg_jax.eval.instance import MEASURES
 from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.eval.panoptic_files import write_panoptic_json, write_panoptic_map
 from uniovseg_jax.eval.semantic import SemanticScores
-from uniovseg_jax.masks import rle_decode, rle_encode
+from uniovseg_jax.masks import rle_area, rle_decode, rle_encode
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -173,6 +173,25 @@ def test_areas_below_the_pixels_are_told(script, tmp_path, capsys):
     found, printed = last_line(script, capsys, *panoptic_flags(tmp_path))
     assert found["all"]["pq"] == pytest.approx(400 / 3)
     assert "1 segments of the truth state a smaller area" in printed.err
+
+
+def test_true_segments_of_no_listed_class_are_of_no_class_but_not_void(script, tmp_path, capsys):
+    # panopticapi looks classes up only where it takes means: such a segment is missed by nobody,
+    # and two segments on it are wrong.
+    ids = np.array([[1, 1, 2, 2], [1, 1, 2, 2]], np.int32)
+    write_maps(tmp_path, "gt", {1: (ids, (Segment(1, 0, area=4.5), Segment(2, 1)))})
+    write_maps(tmp_path, "pred", {1: (ids, (Segment(1, 0), Segment(2, 1)))})
+    document = json.loads((tmp_path / "gt.json").read_text())
+    document["annotations"][0]["segments_info"][1]["category_id"] = 77
+    write_json(tmp_path / "gt.json", document)
+    found, printed = last_line(script, capsys, *panoptic_flags(tmp_path))
+    assert found["all"] == {
+        "pq": pytest.approx(100 * 4 / 4.5 / 2),
+        "sq": pytest.approx(100 * 4 / 4.5 / 2),
+        "rq": 50.0,
+        "n": 2,
+    }
+    assert "1 segments of the truth have a class that is not listed" in printed.err
 
 
 def _drop_prediction(folder):
@@ -335,6 +354,23 @@ def test_no_results_are_an_ap_of_zero(script, tmp_path, capsys):
     assert found["all"]["ap"] == 0.0
 
 
+def test_nulls_and_whole_floats_of_other_writers_are_understood(script, tmp_path, capsys):
+    document, results = random_coco(np.random.default_rng(5), 20)
+    for annotation in document["annotations"]:
+        annotation.update(area=float(rle_area(annotation["segmentation"])))
+    plain = object_flags(tmp_path, "instance", document, results)
+    expected, _ = last_line(script, capsys, *plain)
+    for image in document["images"]:
+        image.update(height=float(image["height"]), width=float(image["width"]))
+    for annotation in document["annotations"]:
+        annotation["area"] = None
+        annotation["iscrowd"] = annotation["iscrowd"] or None
+    for category in document["categories"]:
+        category["isthing"] = None
+    odd = object_flags(tmp_path, "instance", document, results)
+    assert last_line(script, capsys, *odd)[0] == expected
+
+
 MASK = rle_encode(np.ones(HW, bool))
 TRUTH = {
     "images": [{"id": 1, "height": HW[0], "width": HW[1]}],
@@ -350,6 +386,7 @@ RESULT = {"image_id": 1, "category_id": 3, "segmentation": MASK, "score": 0.5, "
     ("truth", "change", "message"),
     [
         ({}, {"image_id": 2}, "[0] is about image 2, which the truth does not list"),
+        ({}, {"image_id": "1"}, "[0] is about image '1', which the truth does not list"),
         ({}, {"category_id": 4}, "The category_id 4 is none of the 3 categories"),
         ({}, {"score": "high"}, "'score' is high, expected a finite number"),
         ({}, {"segmentation": [[1, 1, 5, 5, 1, 5]]}, "run lengths, not polygons"),
@@ -372,6 +409,7 @@ def test_objects_that_do_not_fit_are_one_sentence(script, tmp_path, capsys, trut
     [
         ({"images": None}, 'lists "images" and "annotations"'),
         ({"images": [{"id": 1, "height": 5}]}, "images[0]: 'width' is None"),
+        ({"images": [{"id": 1, "height": 5.5, "width": 5}]}, "images[0]: 'height' is 5.5"),
         ({"images": [{"id": 1, "height": 65536, "width": 65536}]}, "pixels"),
         ({"images": TRUTH["images"] * 2}, "two images of id 1"),
         ({"categories": []}, 'the list "categories"'),

@@ -90,6 +90,11 @@ def score_panoptic(
             f"{scores.understated} segments of the truth state a smaller area than they have "
             "pixels: their IoU comes out too large, and PQ can pass 100."
         )
+    if truth.unlisted:
+        notes.append(
+            f"{truth.unlisted} segments of the truth have a class that is not listed: they are not "
+            "scored, but what is predicted on them is wrong."
+        )
     header = ("id", "class", "kind", "PQ", "SQ", "RQ", "TP", "FP", "FN")
     return FileScores(result, make_table(header, rows), tuple(notes))
 

@@ -4,7 +4,6 @@ Truth is a COCO file (`images`, `annotations` with polygons or run lengths, `cat
 model found a list of COCO results, `[{"image_id", "segmentation", "score", ...}]`, run lengths.
 """
 
-import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,7 +16,15 @@ from jaxtyping import Float
 from uniovseg_jax.benchmarks.benchmark import TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.data.mask_sources.source import whole_number
-from uniovseg_jax.eval.coco_files import Entries, TrueObjects, at, of_size, read_flag, read_results
+from uniovseg_jax.eval.coco_files import (
+    Entries,
+    TrueObjects,
+    at,
+    finite_number,
+    of_size,
+    read_flag,
+    read_results,
+)
 from uniovseg_jax.eval.instance import MEASURES, InstanceScores, PredictedInstance
 from uniovseg_jax.eval.promptable import PromptableScores, TrueMasks
 from uniovseg_jax.eval.score_files import FileScores, make_table, percent
@@ -147,12 +154,14 @@ def _predicted(
     entry: Mapping[str, Any], classes: ClassList, hw: tuple[int, int]
 ) -> PredictedInstance:
     rle = of_size(entry.get("segmentation"), hw)
-    return PredictedInstance(rle, _category(entry, classes), _number(entry, "score"))
+    return PredictedInstance(rle, _category(entry, classes), finite_number(entry, "score"))
 
 
 def _true(entry: Mapping[str, Any], truth: TrueObjects, image_id: int | str) -> TrueInstance:
     rle = truth.mask(entry, image_id)
-    area = _number(entry, "area") if "area" in entry else float(rle_area(rle))
+    # Where none is stated it is counted.
+    stated = entry.get("area") is not None
+    area = finite_number(entry, "area") if stated else float(rle_area(rle))
     assert truth.classes is not None  # Its caller has looked.
     return TrueInstance(rle, _category(entry, truth.classes), area, _crowd(entry))
 
@@ -170,15 +179,8 @@ def _category(entry: Mapping[str, Any], classes: ClassList) -> int:
     return classes.index_of[number]
 
 
-def _number(entry: Mapping[str, Any], key: str) -> float:
-    value = entry.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{key!r} is {str(value)[:40]}, expected a finite number.")
-    return float(value)
-
-
 def _score(where: str, entry: Mapping[str, Any]) -> float:
-    return at(where, _number, entry, "score")
+    return at(where, finite_number, entry, "score")
 
 
 def _answers(entries: Entries, results: Entries, masks: TrueMasks) -> list[list[int]]:
