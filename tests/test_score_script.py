@@ -348,6 +348,31 @@ def test_instance_scores_are_those_of_pycocotools(script, tmp_path, capsys):
     assert "| 20 | class 20 | - | - | - | - | - | - |" in printed.out
 
 
+def test_an_object_without_a_usable_polygon_is_a_miss_as_for_pycocotools(script, tmp_path, capsys):
+    # pycocotools trips over an empty list and takes four numbers for a box. Given the same objects
+    # as empty run lengths, it keeps them, in the size that their area states, and nothing finds
+    # them.
+    coco = pytest.importorskip("pycocotools.coco")
+    from pycocotools.cocoeval import COCOeval
+
+    document, results = random_coco(np.random.default_rng(5), 20)
+    whole, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, results))
+    lost = [a for a in document["annotations"] if not a["iscrowd"]][::4]
+    for number, annotation in enumerate(lost):
+        annotation["segmentation"] = [[], [[1, 2, 3, 4]], [[1, 2], []]][number % 3]
+    found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, results))
+    for annotation in lost:
+        annotation["segmentation"] = rle_encode(np.zeros(HW, bool))
+    truth = coco.COCO(str(write_json(tmp_path / "empty.json", document)))
+    evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    stats = [100 * value for value in evaluation.stats[:6]]
+    assert [found["all"][name] for name in MEASURES] == pytest.approx(stats, abs=1e-9)
+    assert 0 < found["all"]["ap"] < whole["all"]["ap"]
+
+
 def test_no_results_are_an_ap_of_zero(script, tmp_path, capsys):
     document, _ = random_coco(np.random.default_rng(5), 8)
     found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, []))
@@ -393,7 +418,7 @@ RESULT = {"image_id": 1, "category_id": 3, "segmentation": MASK, "score": 0.5, "
         ({}, {"segmentation": {"size": [2, 2], "counts": [4]}}, "The mask has size (2, 2)"),
         ({}, {"segmentation": {"size": list(HW), "counts": "~~"}}, "[0]: RLE"),
         ({"category_id": 4}, {}, "annotations[0]: The category_id 4"),
-        ({"segmentation": [[1, 2]]}, {}, "annotations[0]: A polygon must be"),
+        ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, {}, "annotations[0]: A polygon must be"),
         ({"iscrowd": 3}, {}, "annotations[0]: 'iscrowd' is 3"),
         ({"image_id": 3}, {}, "annotations[0] is about image 3"),
     ],
@@ -504,6 +529,17 @@ def test_grid_masks_are_offered_to_every_true_mask(script, tmp_path, capsys, pro
     arguments = object_flags(tmp_path, "promptable", document, plain, "--mode=grid_any")
     found, _ = last_line(script, capsys, *arguments, f"--min_area={least * 1.01}")
     assert found["grid_any"]["masks"] == 3
+
+
+def test_annotations_without_a_usable_polygon_are_no_true_masks(script, tmp_path, capsys, prompted):
+    document, results, _ = prompted
+    plain = object_flags(tmp_path, "promptable", document, results, "--mode=box")
+    expected, _ = last_line(script, capsys, *plain)
+    for number, polygons in enumerate(([], [[1, 2, 3, 4]])):
+        entry = {"id": 50 + number, "image_id": 1, "segmentation": polygons}
+        document["annotations"].insert(0, entry)
+    more = object_flags(tmp_path, "promptable", document, results, "--mode=box")
+    assert last_line(script, capsys, *more)[0] == expected
 
 
 @pytest.mark.parametrize(

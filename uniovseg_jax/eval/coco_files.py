@@ -60,7 +60,7 @@ class TrueObjects:
         return self._by_image.get(image_id, [])
 
     def mask(self, entry: Mapping[str, Any], image_id: int | str) -> Rle:
-        """Returns the mask of an annotation, polygons drawn as COCO does.
+        """Returns the mask of an annotation, polygons drawn as COCO does; it may be empty.
 
         Raises:
           ValueError: If it is malformed or of another size than the image.
