@@ -292,6 +292,44 @@ def test_an_ignored_class_is_not_scored_and_told(script, tmp_path, capsys):
     assert "Class 0 is ignored" in printed.err
 
 
+def test_ignore_gathers_and_negative_labels_need_signed_maps(script, tmp_path, capsys):
+    target, predicted = np.array([[0, 1, 255, 7]], np.uint8), np.array([[0, 0, 1, 1]], np.uint8)
+    save(tmp_path / "gt" / "a.png", target)
+    save(tmp_path / "pred" / "a.png", predicted)
+    arguments = semantic_flags(tmp_path, "--num_classes=2", "--ignore=255,-1", "--ignore=7")
+    found, printed = last_line(script, capsys, *arguments)
+    assert found["all"]["pacc"] == 50.0 and "is ignored" not in printed.err
+    (tmp_path / "gt" / "a.png").unlink()
+    save(tmp_path / "gt" / "a.tif", np.array([[0, 1, -1, -1]], np.int32))
+    assert last_line(script, capsys, *arguments)[0] == found
+    without = semantic_flags(tmp_path, "--num_classes=2", "--ignore=255,-2")
+    assert "a.tif has the label -1, which is neither" in complaint(script, capsys, *without)
+
+
+def test_suffixes_choose_the_files_and_are_no_part_of_the_name(script, tmp_path, capsys):
+    save(tmp_path / "gt" / "ulm" / "ulm_0_gtFine_labelTrainIds.png", np.array([[0, 1]], np.uint8))
+    save(tmp_path / "gt" / "ulm" / "ulm_0_gtFine_color.png", np.zeros((1, 2, 3), np.uint8))
+    save(tmp_path / "gt" / "ulm" / "ulm_0_gtFine_labelIds.png", np.array([[9, 9]], np.uint8))
+    save(tmp_path / "pred" / "ulm" / "ulm_0_leftImg8bit.png", np.array([[0, 0]], np.uint8))
+    suffixes = "--gt_suffix=_gtFine_labelTrainIds.png", "--pred_suffix=_leftImg8bit.png"
+    arguments = semantic_flags(tmp_path, "--num_classes=2", *suffixes)
+    assert last_line(script, capsys, *arguments)[0]["all"]["pacc"] == 50.0
+    for suffix, message in (
+        ("_none.png", "holds no label map; expected files *_none.png"),
+        ("_labelTrainIds", "The suffix _labelTrainIds must end with one of .png"),
+    ):
+        assert message in complaint(script, capsys, *arguments, f"--gt_suffix={suffix}")
+    assert "has a label map" in complaint(script, capsys, *arguments, "--gt_suffix=_labelIds.png")
+
+
+def test_a_bad_label_is_reported_under_its_own_file(script, tmp_path, capsys):
+    save(tmp_path / "gt" / "a.png", np.array([[5]], np.uint8))
+    save(tmp_path / "pred" / "a.png", np.array([[0]], np.uint8))
+    message = complaint(script, capsys, *semantic_flags(tmp_path, "--num_classes=2"))
+    assert message.startswith(f"{tmp_path / 'gt' / 'a.png'} has the label 5")
+    assert "pred" not in message
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -349,9 +387,8 @@ def test_instance_scores_are_those_of_pycocotools(script, tmp_path, capsys):
 
 
 def test_an_object_without_a_usable_polygon_is_a_miss_as_for_pycocotools(script, tmp_path, capsys):
-    # pycocotools trips over an empty list and takes four numbers for a box. Given the same objects
-    # as empty run lengths, it keeps them, in the size that their area states, and nothing finds
-    # them.
+    # pycocotools fails on such lists. Given the same objects as empty run lengths, it keeps them,
+    # in the size that their area states, and nothing finds them.
     coco = pytest.importorskip("pycocotools.coco")
     from pycocotools.cocoeval import COCOeval
 
@@ -371,6 +408,16 @@ def test_an_object_without_a_usable_polygon_is_a_miss_as_for_pycocotools(script,
     stats = [100 * value for value in evaluation.stats[:6]]
     assert [found["all"][name] for name in MEASURES] == pytest.approx(stats, abs=1e-9)
     assert 0 < found["all"]["ap"] < whole["all"]["ap"]
+
+
+def test_the_truth_as_results_scores_exactly_one_hundred(script, tmp_path, capsys):
+    document, _ = random_coco(np.random.default_rng(5), 30)
+    for annotation in document["annotations"]:
+        annotation.update(iscrowd=0)
+    keys = "image_id", "category_id", "segmentation"
+    results = [{**{k: a[k] for k in keys}, "score": 1.0} for a in document["annotations"]]
+    found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, results))
+    assert [found["all"][name] for name in ("ap", "ap50", "ap75")] == [100.0] * 3
 
 
 def test_no_results_are_an_ap_of_zero(script, tmp_path, capsys):
