@@ -16,6 +16,8 @@ instance: a COCO instance file, and a list of COCO results whose segmentation is
 promptable: the same, where categories play no part. A result may say with "prompt" which annotation
   it answers, by its id, and with "score" how good it is thought to be. Modes:
     grid_any            of all masks of an image the best one for every true mask
+    grid_inside         the best of those whose point, "point_coords" [[x, y]] as SAM's generator
+                        writes it, lies inside the true mask, or else is nearest to its centre
     center, random      the best of those that answer the true mask's own point, and beside it, as
                         <mode>_ranked, the one of the highest score if all have a score
     box                 the best of those that answer its box
@@ -29,8 +31,9 @@ import sys
 
 from absl import app, flags
 
+from uniovseg_jax.eval.promptable import MODES
 from uniovseg_jax.eval.score_files import FileScores, score_panoptic, score_semantic
-from uniovseg_jax.eval.score_objects import PROMPT_MODES, score_instances, score_prompted
+from uniovseg_jax.eval.score_objects import score_instances, score_prompted
 
 # By task: flags that it needs, flags that it knows besides.
 _FLAGS = {
@@ -52,7 +55,7 @@ flags.DEFINE_integer("num_classes", None, "Labels are 0 up to one less.", lower_
 flags.DEFINE_multi_string("ignore", None, "Labels that are not scored; may be given repeatedly.")
 flags.DEFINE_string("gt_suffix", None, "Truth: what the names of maps end with.")
 flags.DEFINE_string("pred_suffix", None, "Prediction: what the names of maps end with.")
-flags.DEFINE_enum("mode", None, PROMPT_MODES, "What the prompts were.")
+flags.DEFINE_enum("mode", None, MODES, "What the prompts were.")
 flags.DEFINE_float(
     "min_area", None, "Least area of a true mask, as a share of its image.", 0.0, 1.0
 )

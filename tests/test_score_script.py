@@ -18,8 +18,15 @@ from PIL import Image
 from uniovseg_jax.eval.instance import MEASURES
 from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.eval.panoptic_files import write_panoptic_json, write_panoptic_map
+from uniovseg_jax.eval.promptable import (
+    GridScorer,
+    PromptableScores,
+    TrueMasks,
+)
+from uniovseg_jax.eval.prompted import image_grid
 from uniovseg_jax.eval.semantic import SemanticScores
 from uniovseg_jax.masks import rle_area, rle_decode, rle_encode
+from uniovseg_jax.packed_masks import PackedMasks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -418,6 +425,8 @@ def test_the_truth_as_results_scores_exactly_one_hundred(script, tmp_path, capsy
     results = [{**{k: a[k] for k in keys}, "score": 1.0} for a in document["annotations"]]
     found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, results))
     assert [found["all"][name] for name in ("ap", "ap50", "ap75")] == [100.0] * 3
+    found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", TRUTH, [RESULT]))
+    assert found["all"]["ap"] == 100.0  # pycocotools divides by a little more than one.
 
 
 def test_no_results_are_an_ap_of_zero(script, tmp_path, capsys):
@@ -589,13 +598,56 @@ def test_annotations_without_a_usable_polygon_are_no_true_masks(script, tmp_path
     assert last_line(script, capsys, *more)[0] == expected
 
 
+def test_grid_points_inside_count_as_they_do_for_our_own_models(script, tmp_path, capsys, prompted):
+    document, _, masks = prompted
+    rng, scores, results = np.random.default_rng(3), PromptableScores(), []
+    points = image_grid(4, HW)
+    for image_id, own in ((1, (10, 11, 12)), (2, (20,))):
+        found = np.array([random_mask(rng) for _ in range(2 * len(points))])
+        truth = TrueMasks.from_rles([rle_encode(masks[number]) for number in own], HW)
+        scorer = GridScorer(truth, points)
+        scorer.add(PackedMasks.from_masks(found, HW), np.zeros((len(points), 2)))
+        scores.add({"grid_inside": scorer.best["grid_inside"].iou})
+        results += [
+            {"image_id": image_id, "segmentation": rle_encode(m), "point_coords": [p.tolist()]}
+            for m, p in zip(found, points.repeat(2, axis=0), strict=True)
+        ]
+    shuffled = [results[place] for place in rng.permutation(len(results)).tolist()]
+    arguments = object_flags(tmp_path, "promptable", document, shuffled, "--mode=grid_inside")
+    found, _ = last_line(script, capsys, *arguments)
+    expected = scores.compute()["grid_inside"]
+    assert found["grid_inside"]["iou"] == pytest.approx(100 * expected["iou"], abs=1e-9)
+    assert found["grid_inside"]["iou"] > 0 and found["grid_inside"]["unanswered"] == 0
+    arguments = object_flags(tmp_path, "promptable", document, [], "--mode=grid_inside")
+    assert last_line(script, capsys, *arguments)[0]["grid_inside"]["unanswered"] == 4
+
+
+def test_without_a_point_inside_the_nearest_one_counts(script, tmp_path, capsys):
+    mask, near, far = (np.zeros(HW, bool) for _ in range(3))
+    mask[10:13, 10:13], near[10:13, 10:12], far[10:13, 10:13] = True, True, True
+    document = {
+        **TRUTH,
+        "annotations": [{"id": 4, "image_id": 1, "segmentation": rle_encode(mask)}],
+    }
+    results = [
+        {"image_id": 1, "segmentation": rle_encode(m), "point_coords": [[x, 20]]}
+        for m, x in ((far, 60), (near, 20))
+    ]
+    arguments = object_flags(tmp_path, "promptable", document, results, "--mode=grid_inside")
+    found, _ = last_line(script, capsys, *arguments)
+    assert found["grid_inside"]["iou"] == pytest.approx(200 / 3)
+
+
 @pytest.mark.parametrize(
     ("change", "more", "message"),
     [
         ({"prompt": 5}, ("--mode=box",), "its prompt is that of annotation 5"),
         ({"prompt": None}, ("--mode=center",), "'prompt' is None"),
         ({"score": None}, ("--mode=center",), "'score' is None"),
-        ({}, ("--mode=grid_inside",), "grid_any"),
+        ({}, ("--mode=grid_inside",), "'point_coords' is None, expected one point"),
+        ({"point_coords": [[1, 2], [3, 4]]}, ("--mode=grid_inside",), "[[1, 2], [3, 4]], expected"),
+        ({"point_coords": [[1, "x"]]}, ("--mode=grid_inside",), "expected one point, [[x, y]]"),
+        ({}, ("--mode=grid",), "grid_any"),
         ({}, (), "--task=promptable needs --mode"),
         ({}, ("--mode=box", "--min_area=2"), "min_area"),
         ({}, ("--mode=box", "--num_classes=2"), "has no use for --num_classes"),
