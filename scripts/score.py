@@ -9,12 +9,15 @@ r"""Scores the predictions of any model, as files in the usual forms, against th
 
 panoptic: COCO's panoptic form for both, PNG of R + 256 G + 65536 B and JSON with the data set's own
   category ids; folders are by default the JSON's path without .json.
-semantic: label maps, PNG or TIFF of 8 or 16 bits, with names that are equal up to the suffix.
+semantic: label maps, PNG or TIFF of 8 or 16 bits, with names that are equal up to the extension, or
+  up to --gt_suffix and --pred_suffix, which leave other files out: --gt_suffix=_labelTrainIds.png.
   --ignore lists labels that are not scored; a prediction of one is wrong where the truth is scored.
 instance: a COCO instance file, and a list of COCO results whose segmentation is run lengths.
 promptable: the same, where categories play no part. A result may say with "prompt" which annotation
   it answers, by its id, and with "score" how good it is thought to be. Modes:
     grid_any            of all masks of an image the best one for every true mask
+    grid_inside         the best of those whose point, "point_coords" [[x, y]] as SAM's generator
+                        writes it, lies inside the true mask, or else is nearest to its centre
     center, random      the best of those that answer the true mask's own point, and beside it, as
                         <mode>_ranked, the one of the highest score if all have a score
     box                 the best of those that answer its box
@@ -28,13 +31,17 @@ import sys
 
 from absl import app, flags
 
+from uniovseg_jax.eval.promptable import MODES
 from uniovseg_jax.eval.score_files import FileScores, score_panoptic, score_semantic
-from uniovseg_jax.eval.score_objects import PROMPT_MODES, score_instances, score_prompted
+from uniovseg_jax.eval.score_objects import score_instances, score_prompted
 
 # By task: flags that it needs, flags that it knows besides.
 _FLAGS = {
     "panoptic": (("gt_json", "pred_json"), ("gt_dir", "pred_dir")),
-    "semantic": (("gt_dir", "pred_dir", "num_classes"), ("ignore",)),
+    "semantic": (
+        ("gt_dir", "pred_dir", "num_classes"),
+        ("ignore", "gt_suffix", "pred_suffix"),
+    ),
     "instance": (("gt_json", "pred_json"), ()),
     "promptable": (("gt_json", "pred_json", "mode"), ("min_area",)),
 }
@@ -45,8 +52,10 @@ flags.DEFINE_string("gt_dir", None, "Truth: folder of maps.")
 flags.DEFINE_string("pred_json", None, "Prediction: COCO file.")
 flags.DEFINE_string("pred_dir", None, "Prediction: folder of maps.")
 flags.DEFINE_integer("num_classes", None, "Labels are 0 up to one less.", lower_bound=1)
-flags.DEFINE_list("ignore", None, "Labels that are not scored.")
-flags.DEFINE_enum("mode", None, PROMPT_MODES, "What the prompts were.")
+flags.DEFINE_multi_string("ignore", None, "Labels that are not scored; may be given repeatedly.")
+flags.DEFINE_string("gt_suffix", None, "Truth: what the names of maps end with.")
+flags.DEFINE_string("pred_suffix", None, "Prediction: what the names of maps end with.")
+flags.DEFINE_enum("mode", None, MODES, "What the prompts were.")
 flags.DEFINE_float(
     "min_area", None, "Least area of a true mask, as a share of its image.", 0.0, 1.0
 )
@@ -73,11 +82,13 @@ def score() -> FileScores:
         return score_instances(FLAGS.gt_json, FLAGS.pred_json)
     if FLAGS.task == "promptable":
         return score_prompted(FLAGS.gt_json, FLAGS.pred_json, FLAGS.mode, FLAGS.min_area or 0.0)
+    labels = ",".join(FLAGS.ignore or [])
     try:
-        ignored = [int(label) for label in FLAGS.ignore or []]
+        ignored = [int(label) for label in labels.split(",") if label]
     except ValueError:
-        raise ValueError(f"--ignore takes whole numbers, got {','.join(FLAGS.ignore)}.") from None
-    return score_semantic(FLAGS.gt_dir, FLAGS.pred_dir, FLAGS.num_classes, ignored)
+        raise ValueError(f"--ignore takes whole numbers, got {labels}.") from None
+    suffixes = FLAGS.gt_suffix or "", FLAGS.pred_suffix or ""
+    return score_semantic(FLAGS.gt_dir, FLAGS.pred_dir, FLAGS.num_classes, ignored, *suffixes)
 
 
 def main(argv: list[str]) -> int:

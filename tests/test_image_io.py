@@ -155,6 +155,14 @@ def test_labels_of_another_size_are_an_error_before_decoding(tmp_path, orientati
         image_io.check_fits(tmp_path / "none.png", (6, 9))
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_label_maps_are_not_turned_by_exif(orientation):
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(GREY).save(file, "PNG", exif=exif)
+    np.testing.assert_array_equal(image_io.read_labels(file.getvalue(), "a"), GREY)
+
+
 def test_label_maps_of_16_bits_keep_them_and_fractions_are_refused():
     labels = np.array([[0, 255, 65535]], np.uint16)
     for kind in ("PNG", "TIFF"):

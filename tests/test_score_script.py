@@ -18,8 +18,15 @@ from PIL import Image
 from uniovseg_jax.eval.instance import MEASURES
 from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.eval.panoptic_files import write_panoptic_json, write_panoptic_map
+from uniovseg_jax.eval.promptable import (
+    GridScorer,
+    PromptableScores,
+    TrueMasks,
+)
+from uniovseg_jax.eval.prompted import image_grid
 from uniovseg_jax.eval.semantic import SemanticScores
-from uniovseg_jax.masks import rle_decode, rle_encode
+from uniovseg_jax.masks import rle_area, rle_decode, rle_encode
+from uniovseg_jax.packed_masks import PackedMasks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -175,6 +182,25 @@ def test_areas_below_the_pixels_are_told(script, tmp_path, capsys):
     assert "1 segments of the truth state a smaller area" in printed.err
 
 
+def test_true_segments_of_no_listed_class_are_of_no_class_but_not_void(script, tmp_path, capsys):
+    # panopticapi looks classes up only where it takes means: such a segment is missed by nobody,
+    # and two segments on it are wrong.
+    ids = np.array([[1, 1, 2, 2], [1, 1, 2, 2]], np.int32)
+    write_maps(tmp_path, "gt", {1: (ids, (Segment(1, 0, area=4.5), Segment(2, 1)))})
+    write_maps(tmp_path, "pred", {1: (ids, (Segment(1, 0), Segment(2, 1)))})
+    document = json.loads((tmp_path / "gt.json").read_text())
+    document["annotations"][0]["segments_info"][1]["category_id"] = 77
+    write_json(tmp_path / "gt.json", document)
+    found, printed = last_line(script, capsys, *panoptic_flags(tmp_path))
+    assert found["all"] == {
+        "pq": pytest.approx(100 * 4 / 4.5 / 2),
+        "sq": pytest.approx(100 * 4 / 4.5 / 2),
+        "rq": 50.0,
+        "n": 2,
+    }
+    assert "1 segments of the truth have a class that is not listed" in printed.err
+
+
 def _drop_prediction(folder):
     document = json.loads((folder / "pred.json").read_text())
     write_json(folder / "pred.json", {"annotations": document["annotations"][1:]})
@@ -273,6 +299,44 @@ def test_an_ignored_class_is_not_scored_and_told(script, tmp_path, capsys):
     assert "Class 0 is ignored" in printed.err
 
 
+def test_ignore_gathers_and_negative_labels_need_signed_maps(script, tmp_path, capsys):
+    target, predicted = np.array([[0, 1, 255, 7]], np.uint8), np.array([[0, 0, 1, 1]], np.uint8)
+    save(tmp_path / "gt" / "a.png", target)
+    save(tmp_path / "pred" / "a.png", predicted)
+    arguments = semantic_flags(tmp_path, "--num_classes=2", "--ignore=255,-1", "--ignore=7")
+    found, printed = last_line(script, capsys, *arguments)
+    assert found["all"]["pacc"] == 50.0 and "is ignored" not in printed.err
+    (tmp_path / "gt" / "a.png").unlink()
+    save(tmp_path / "gt" / "a.tif", np.array([[0, 1, -1, -1]], np.int32))
+    assert last_line(script, capsys, *arguments)[0] == found
+    without = semantic_flags(tmp_path, "--num_classes=2", "--ignore=255,-2")
+    assert "a.tif has the label -1, which is neither" in complaint(script, capsys, *without)
+
+
+def test_suffixes_choose_the_files_and_are_no_part_of_the_name(script, tmp_path, capsys):
+    save(tmp_path / "gt" / "ulm" / "ulm_0_gtFine_labelTrainIds.png", np.array([[0, 1]], np.uint8))
+    save(tmp_path / "gt" / "ulm" / "ulm_0_gtFine_color.png", np.zeros((1, 2, 3), np.uint8))
+    save(tmp_path / "gt" / "ulm" / "ulm_0_gtFine_labelIds.png", np.array([[9, 9]], np.uint8))
+    save(tmp_path / "pred" / "ulm" / "ulm_0_leftImg8bit.png", np.array([[0, 0]], np.uint8))
+    suffixes = "--gt_suffix=_gtFine_labelTrainIds.png", "--pred_suffix=_leftImg8bit.png"
+    arguments = semantic_flags(tmp_path, "--num_classes=2", *suffixes)
+    assert last_line(script, capsys, *arguments)[0]["all"]["pacc"] == 50.0
+    for suffix, message in (
+        ("_none.png", "holds no label map; expected files *_none.png"),
+        ("_labelTrainIds", "The suffix _labelTrainIds must end with one of .png"),
+    ):
+        assert message in complaint(script, capsys, *arguments, f"--gt_suffix={suffix}")
+    assert "has a label map" in complaint(script, capsys, *arguments, "--gt_suffix=_labelIds.png")
+
+
+def test_a_bad_label_is_reported_under_its_own_file(script, tmp_path, capsys):
+    save(tmp_path / "gt" / "a.png", np.array([[5]], np.uint8))
+    save(tmp_path / "pred" / "a.png", np.array([[0]], np.uint8))
+    message = complaint(script, capsys, *semantic_flags(tmp_path, "--num_classes=2"))
+    assert message.startswith(f"{tmp_path / 'gt' / 'a.png'} has the label 5")
+    assert "pred" not in message
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -329,10 +393,63 @@ def test_instance_scores_are_those_of_pycocotools(script, tmp_path, capsys):
     assert "| 20 | class 20 | - | - | - | - | - | - |" in printed.out
 
 
+def test_an_object_without_a_usable_polygon_is_a_miss_as_for_pycocotools(script, tmp_path, capsys):
+    # pycocotools fails on such lists. Given the same objects as empty run lengths, it keeps them,
+    # in the size that their area states, and nothing finds them.
+    coco = pytest.importorskip("pycocotools.coco")
+    from pycocotools.cocoeval import COCOeval
+
+    document, results = random_coco(np.random.default_rng(5), 20)
+    whole, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, results))
+    lost = [a for a in document["annotations"] if not a["iscrowd"]][::4]
+    for number, annotation in enumerate(lost):
+        annotation["segmentation"] = [[], [[1, 2, 3, 4]], [[1, 2], []]][number % 3]
+    found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, results))
+    for annotation in lost:
+        annotation["segmentation"] = rle_encode(np.zeros(HW, bool))
+    truth = coco.COCO(str(write_json(tmp_path / "empty.json", document)))
+    evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    stats = [100 * value for value in evaluation.stats[:6]]
+    assert [found["all"][name] for name in MEASURES] == pytest.approx(stats, abs=1e-9)
+    assert 0 < found["all"]["ap"] < whole["all"]["ap"]
+
+
+def test_the_truth_as_results_scores_exactly_one_hundred(script, tmp_path, capsys):
+    document, _ = random_coco(np.random.default_rng(5), 30)
+    for annotation in document["annotations"]:
+        annotation.update(iscrowd=0)
+    keys = "image_id", "category_id", "segmentation"
+    results = [{**{k: a[k] for k in keys}, "score": 1.0} for a in document["annotations"]]
+    found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, results))
+    assert [found["all"][name] for name in ("ap", "ap50", "ap75")] == [100.0] * 3
+    found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", TRUTH, [RESULT]))
+    assert found["all"]["ap"] == 100.0  # pycocotools divides by a little more than one.
+
+
 def test_no_results_are_an_ap_of_zero(script, tmp_path, capsys):
     document, _ = random_coco(np.random.default_rng(5), 8)
     found, _ = last_line(script, capsys, *object_flags(tmp_path, "instance", document, []))
     assert found["all"]["ap"] == 0.0
+
+
+def test_nulls_and_whole_floats_of_other_writers_are_understood(script, tmp_path, capsys):
+    document, results = random_coco(np.random.default_rng(5), 20)
+    for annotation in document["annotations"]:
+        annotation.update(area=float(rle_area(annotation["segmentation"])))
+    plain = object_flags(tmp_path, "instance", document, results)
+    expected, _ = last_line(script, capsys, *plain)
+    for image in document["images"]:
+        image.update(height=float(image["height"]), width=float(image["width"]))
+    for annotation in document["annotations"]:
+        annotation["area"] = None
+        annotation["iscrowd"] = annotation["iscrowd"] or None
+    for category in document["categories"]:
+        category["isthing"] = None
+    odd = object_flags(tmp_path, "instance", document, results)
+    assert last_line(script, capsys, *odd)[0] == expected
 
 
 MASK = rle_encode(np.ones(HW, bool))
@@ -350,13 +467,14 @@ RESULT = {"image_id": 1, "category_id": 3, "segmentation": MASK, "score": 0.5, "
     ("truth", "change", "message"),
     [
         ({}, {"image_id": 2}, "[0] is about image 2, which the truth does not list"),
+        ({}, {"image_id": "1"}, "[0] is about image '1', which the truth does not list"),
         ({}, {"category_id": 4}, "The category_id 4 is none of the 3 categories"),
         ({}, {"score": "high"}, "'score' is high, expected a finite number"),
         ({}, {"segmentation": [[1, 1, 5, 5, 1, 5]]}, "run lengths, not polygons"),
         ({}, {"segmentation": {"size": [2, 2], "counts": [4]}}, "The mask has size (2, 2)"),
         ({}, {"segmentation": {"size": list(HW), "counts": "~~"}}, "[0]: RLE"),
         ({"category_id": 4}, {}, "annotations[0]: The category_id 4"),
-        ({"segmentation": [[1, 2]]}, {}, "annotations[0]: A polygon must be"),
+        ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, {}, "annotations[0]: A polygon must be"),
         ({"iscrowd": 3}, {}, "annotations[0]: 'iscrowd' is 3"),
         ({"image_id": 3}, {}, "annotations[0] is about image 3"),
     ],
@@ -372,6 +490,7 @@ def test_objects_that_do_not_fit_are_one_sentence(script, tmp_path, capsys, trut
     [
         ({"images": None}, 'lists "images" and "annotations"'),
         ({"images": [{"id": 1, "height": 5}]}, "images[0]: 'width' is None"),
+        ({"images": [{"id": 1, "height": 5.5, "width": 5}]}, "images[0]: 'height' is 5.5"),
         ({"images": [{"id": 1, "height": 65536, "width": 65536}]}, "pixels"),
         ({"images": TRUTH["images"] * 2}, "two images of id 1"),
         ({"categories": []}, 'the list "categories"'),
@@ -468,13 +587,67 @@ def test_grid_masks_are_offered_to_every_true_mask(script, tmp_path, capsys, pro
     assert found["grid_any"]["masks"] == 3
 
 
+def test_annotations_without_a_usable_polygon_are_no_true_masks(script, tmp_path, capsys, prompted):
+    document, results, _ = prompted
+    plain = object_flags(tmp_path, "promptable", document, results, "--mode=box")
+    expected, _ = last_line(script, capsys, *plain)
+    for number, polygons in enumerate(([], [[1, 2, 3, 4]])):
+        entry = {"id": 50 + number, "image_id": 1, "segmentation": polygons}
+        document["annotations"].insert(0, entry)
+    more = object_flags(tmp_path, "promptable", document, results, "--mode=box")
+    assert last_line(script, capsys, *more)[0] == expected
+
+
+def test_grid_points_inside_count_as_they_do_for_our_own_models(script, tmp_path, capsys, prompted):
+    document, _, masks = prompted
+    rng, scores, results = np.random.default_rng(3), PromptableScores(), []
+    points = image_grid(4, HW)
+    for image_id, own in ((1, (10, 11, 12)), (2, (20,))):
+        found = np.array([random_mask(rng) for _ in range(2 * len(points))])
+        truth = TrueMasks.from_rles([rle_encode(masks[number]) for number in own], HW)
+        scorer = GridScorer(truth, points)
+        scorer.add(PackedMasks.from_masks(found, HW), np.zeros((len(points), 2)))
+        scores.add({"grid_inside": scorer.best["grid_inside"].iou})
+        results += [
+            {"image_id": image_id, "segmentation": rle_encode(m), "point_coords": [p.tolist()]}
+            for m, p in zip(found, points.repeat(2, axis=0), strict=True)
+        ]
+    shuffled = [results[place] for place in rng.permutation(len(results)).tolist()]
+    arguments = object_flags(tmp_path, "promptable", document, shuffled, "--mode=grid_inside")
+    found, _ = last_line(script, capsys, *arguments)
+    expected = scores.compute()["grid_inside"]
+    assert found["grid_inside"]["iou"] == pytest.approx(100 * expected["iou"], abs=1e-9)
+    assert found["grid_inside"]["iou"] > 0 and found["grid_inside"]["unanswered"] == 0
+    arguments = object_flags(tmp_path, "promptable", document, [], "--mode=grid_inside")
+    assert last_line(script, capsys, *arguments)[0]["grid_inside"]["unanswered"] == 4
+
+
+def test_without_a_point_inside_the_nearest_one_counts(script, tmp_path, capsys):
+    mask, near, far = (np.zeros(HW, bool) for _ in range(3))
+    mask[10:13, 10:13], near[10:13, 10:12], far[10:13, 10:13] = True, True, True
+    document = {
+        **TRUTH,
+        "annotations": [{"id": 4, "image_id": 1, "segmentation": rle_encode(mask)}],
+    }
+    results = [
+        {"image_id": 1, "segmentation": rle_encode(m), "point_coords": [[x, 20]]}
+        for m, x in ((far, 60), (near, 20))
+    ]
+    arguments = object_flags(tmp_path, "promptable", document, results, "--mode=grid_inside")
+    found, _ = last_line(script, capsys, *arguments)
+    assert found["grid_inside"]["iou"] == pytest.approx(200 / 3)
+
+
 @pytest.mark.parametrize(
     ("change", "more", "message"),
     [
         ({"prompt": 5}, ("--mode=box",), "its prompt is that of annotation 5"),
         ({"prompt": None}, ("--mode=center",), "'prompt' is None"),
         ({"score": None}, ("--mode=center",), "'score' is None"),
-        ({}, ("--mode=grid_inside",), "grid_any"),
+        ({}, ("--mode=grid_inside",), "'point_coords' is None, expected one point"),
+        ({"point_coords": [[1, 2], [3, 4]]}, ("--mode=grid_inside",), "[[1, 2], [3, 4]], expected"),
+        ({"point_coords": [[1, "x"]]}, ("--mode=grid_inside",), "expected one point, [[x, y]]"),
+        ({}, ("--mode=grid",), "grid_any"),
         ({}, (), "--task=promptable needs --mode"),
         ({}, ("--mode=box", "--min_area=2"), "min_area"),
         ({}, ("--mode=box", "--num_classes=2"), "has no use for --num_classes"),

@@ -109,6 +109,9 @@ def decode_image(encoded: bytes | np.ndarray, name: str) -> UInt8[np.ndarray, "h
 def read_labels(encoded: bytes, name: str) -> Integer[np.ndarray, "h w"]:
     """Reads a label map as it is stored: grey values, or indices of a palette.
 
+    EXIF does not turn it. (The orientation of a TIFF file is a tag of the format itself, by which
+    Pillow decodes it.)
+
     Args:
       encoded: A PNG or TIFF file of one channel; others lose labels when they are written.
       name: Of the file, for complaints.
@@ -117,7 +120,7 @@ def read_labels(encoded: bytes, name: str) -> Integer[np.ndarray, "h w"]:
       ValueError: If it is anything else or damaged.
     """
     with open_image(io.BytesIO(encoded), name) as image:
-        kind, labels = image.format, np.asarray(ImageOps.exif_transpose(image))
+        kind, labels = image.format, np.asarray(image)
     if kind not in ("PNG", "TIFF") or labels.ndim != 2 or labels.dtype.kind == "f":
         raise ValueError(
             f"{name} is no label map: expected a PNG or TIFF file of one channel, whole numbers."

@@ -29,34 +29,36 @@ def import_pycocotools(module: str) -> Any:
 def draw_polygons(polygons: list[Any], height: int, width: int) -> dict[str, Any]:
     """Returns the union of polygons as run lengths, drawn as COCO does.
 
+    Polygons of fewer than three corners, which labelling tools leave behind, are dropped as loaders
+    of COCO's files do; if no other is left, the mask is empty.
+
     Args:
       polygons: Lists of coordinates, x and y in turn, in pixels.
       height: Of the image.
       width: Of the image.
 
     Raises:
-      ValueError: If there is none, or one is malformed, far outside or endlessly long.
+      ValueError: If one is malformed, far outside or endlessly long.
       ImportError: If pycocotools is not installed.
     """
     # The C code trusts what it gets. Its work and memory grow with the length of the edges, and it
     # does not look whether it got that memory.
     limit = 2 * max(height, width)
     for polygon in polygons:
-        if not (finite_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0):
-            raise ValueError("A polygon must be an even number of at least 6 finite numbers.")
-        if max(map(abs, polygon)) > limit:
+        if not finite_numbers(polygon) or (len(polygon) >= 6 and len(polygon) % 2):
+            raise ValueError("A polygon must be an even number of finite numbers.")
+        if max(map(abs, polygon), default=0) > limit:
             raise ValueError(f"A polygon reaches far outside of the {height} x {width} image.")
-    if not polygons:
-        raise ValueError("It has no polygon.")
     # An edge's end points are compared as integers of 32 bits; these stay far below.
-    shapes: Any = [list(map(float, polygon)) for polygon in polygons]
+    shapes: Any = [list(map(float, polygon)) for polygon in polygons if len(polygon) >= 6]
     outline = sum(map(_outline, shapes))
     if outline > _MAX_OUTLINE:
         raise ValueError(
             f"Its polygons have an outline of {outline:.0f} pixels, more than {_MAX_OUTLINE}."
         )
-    rles = import_pycocotools("mask").frPyObjects(shapes, height, width)
     union = np.zeros((height, width), bool)
+    # With nothing to draw it would fail.
+    rles = import_pycocotools("mask").frPyObjects(shapes, height, width) if shapes else []
     for rle in rles:
         union |= rle_decode(rle)
     return rle_encode(union)

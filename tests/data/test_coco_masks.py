@@ -94,14 +94,14 @@ def test_polygons_without_pycocotools_are_one_sentence(tmp_path, images, instanc
 @pytest.mark.parametrize(
     ("polygons", "message"),
     [
-        ([], "no polygon"),
-        ([[1, 2, 3, 4]], "at least 6 finite"),
         ([[1, 2, 3, 4, 5, 6, 7]], "even number"),
         ([[1, 2, 3, 4, 5, "6"]], "finite numbers"),
         ([[1, 2, 3, 4, 5, 1e308]], "far outside"),
         ([[1, 2, 3, 4, 5, 10**400]], "far outside"),
         ([[1, 2, 3, 4, 5, None]], "finite numbers"),
         (["123456"], "finite numbers"),
+        ([[1, "2"]], "finite numbers"),
+        ([[1, 1e308]], "far outside"),
         # Up and down the image, 10 pixels at a time, in one polygon and in many.
         ([[0, 0, 0, 10] * 50_001], "an outline of 1000020 pixels, more than 1000000"),
         ([[0, 0, 9, 1, 9, 1]] * 55_556, "an outline of 1000008 pixels"),
@@ -116,6 +116,19 @@ def test_bad_polygons_never_reach_c_code(tmp_path, images, instances, polygons, 
     assert entry["reason"] == "bad annotation"
     assert entry["name"] == "instances.json: images[0] (000000000007.jpg)"
     assert "annotations[0]" in entry["detail"] and message in entry["detail"]
+
+
+def test_polygons_of_fewer_than_three_corners_are_dropped(tmp_path, images, instances):
+    document = copy.deepcopy(instances[0])
+    triangle = [1, 1, 8.5, 2, 3, 6]
+    document["annotations"] = [
+        {"id": i, "image_id": 7, "segmentation": polygons}
+        for i, polygons in enumerate([[], [[1, 2, 3, 4]], [[1, 2], triangle, []], [[0, 0, 5]]])
+    ]
+    path = write_json(tmp_path / "instances.json", document)
+    convert_instances(images, path, tmp_path / "out", max_skipped=1.0)
+    drawn = coco_mask.decode(coco_mask.frPyObjects([triangle], *HW)).any(axis=-1)
+    np.testing.assert_array_equal(decoded(tmp_path / "out")["7"], drawn[None])
 
 
 def test_polygons_that_leave_the_image_are_drawn_as_pycocotools_does(tmp_path, images, instances):

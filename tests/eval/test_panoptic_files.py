@@ -105,12 +105,9 @@ def spoil(tmp_path, change):
         (lambda d: d["annotations"][0].update(file_name="../5.png"), "is not the name of a file"),
         (lambda d: d["annotations"][0].update(file_name="6.png"), "6.png, the map of image 5, can"),
         (lambda d: d["annotations"][0]["segments_info"][0].update(id=0), "'id' is 0"),
-        (lambda d: d["annotations"][0]["segments_info"][0].update(area=-1), "'area' is -1"),
+        (lambda d: d["annotations"][0]["segments_info"][0].update(area="9"), "'area' is 9, exp"),
+        (lambda d: d["annotations"][0]["segments_info"][0].update(area=True), "'area' is True"),
         (lambda d: d["annotations"][0]["segments_info"][0].update(iscrowd=2), "'iscrowd' is 2"),
-        (
-            lambda d: d["annotations"][0]["segments_info"][0].update(category_id=2),
-            "segment 7 has the category_id 2, which is none of the 5",
-        ),
         (lambda d: d["annotations"][0]["segments_info"].append(3), "'id' is None"),
     ],
 )
@@ -127,17 +124,47 @@ def test_flags_and_areas_of_other_writers_are_understood(tmp_path):
     def change(document):
         document["categories"][0]["isthing"] = True
         first, second, third = document["annotations"][0]["segments_info"]
-        first.update(area=2.0, iscrowd=True)
-        del second["area"], second["iscrowd"], third["area"]
+        first.update(area=8.5, iscrowd=True)
+        del second["area"], second["iscrowd"]
+        third.update(area=None, iscrowd=None)
 
     spoil(tmp_path, change)
     files = PanopticFiles(tmp_path / "maps.json")
     assert files.classes.is_thing.tolist() == [True, True, True, False, False]
     assert files.read(5)[1] == (
-        Segment(7, 0, 2, True),
+        Segment(7, 0, 8.5, True),
         Segment(300, 3),
-        Segment(70_000, 2, None, True),
+        Segment(70_000, 2),
     )
+
+
+def test_of_a_prediction_only_ids_and_classes_are_read(tmp_path):
+    truth = write(tmp_path, {5: (MAP, SEGMENTS)})
+    odd = [("much", "no"), ([], {}), (float(2**70), 7)]
+
+    def change(document):
+        for info, (area, crowd) in zip(
+            document["annotations"][0]["segments_info"], odd, strict=True
+        ):
+            info.update(area=area, iscrowd=crowd)
+        document.pop("categories")
+
+    spoil(tmp_path, change)
+    read = PanopticFiles(tmp_path / "maps.json", classes=truth.classes).read
+    assert read(5)[1] == (Segment(7, 0), Segment(300, 3), Segment(70_000, 2))
+    spoil(tmp_path, lambda d: d["annotations"][0]["segments_info"][0].update(category_id=2))
+    prediction = PanopticFiles(tmp_path / "maps.json", classes=truth.classes)
+    with pytest.raises(ValueError, match="segment 7 has the category_id 2, which is none of the 5"):
+        prediction.read(5)
+
+
+def test_a_true_segment_of_no_listed_class_is_left_out(tmp_path):
+    write(tmp_path, {5: (MAP, SEGMENTS)})
+    spoil(tmp_path, lambda d: d["annotations"][0]["segments_info"][0].update(category_id=2))
+    truth = PanopticFiles(tmp_path / "maps.json")
+    ids, segments, _ = truth.read(5)
+    assert [segment.id for segment in segments] == [300, 70_000] and truth.unlisted == 1
+    np.testing.assert_array_equal(ids, MAP)  # Its pixels do not become void.
 
 
 def test_grey_and_palette_maps_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """What COCO's annotation and results files hold, checked; `panoptic_files.py` adds the maps."""
 
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -48,8 +49,7 @@ class TrueObjects:
             image_id = read_image_id(entry, where, "id")
             if image_id in self.sizes:
                 raise ValueError(f"{self.path} has two images of id {image_id}.")
-            height = at(where, whole_number, entry, "height", 1, MAX_SIDE)
-            width = at(where, whole_number, entry, "width", 1, MAX_SIDE)
+            height, width = at(where, _side, entry, "height"), at(where, _side, entry, "width")
             if height * width > MAX_PIXELS:
                 raise ValueError(f"{where}: {height} x {width} is more than {MAX_PIXELS} pixels.")
             self.sizes[image_id] = height, width
@@ -60,7 +60,7 @@ class TrueObjects:
         return self._by_image.get(image_id, [])
 
     def mask(self, entry: Mapping[str, Any], image_id: int | str) -> Rle:
-        """Returns the mask of an annotation, polygons drawn as COCO does.
+        """Returns the mask of an annotation, polygons drawn as COCO does; it may be empty.
 
         Raises:
           ValueError: If it is malformed or of another size than the image.
@@ -98,7 +98,7 @@ def group_by_image(
         where = f"{path}: {list_name}[{place}]"
         image_id = read_image_id(entry, where)
         if image_id not in known:
-            raise ValueError(f"{where} is about image {image_id}, which the truth does not list.")
+            raise ValueError(f"{where} is about image {image_id!r}, which the truth does not list.")
         groups.setdefault(image_id, []).append((where, entry))
     return groups
 
@@ -170,15 +170,36 @@ def read_image_id(entry: Any, where: str, key: str = "image_id") -> int | str:
 
 
 def read_flag(entry: dict[str, Any], key: str, default: int | None = None) -> bool:
-    """Returns a flag that is 0 or 1, or false or true.
+    """Returns a flag that is 0 or 1, or false or true; one that is null is not there.
 
     Raises:
       ValueError: If it is anything else, or is not there and has no default.
     """
-    value = entry.get(key, default)
+    value = entry.get(key)
+    value = default if value is None else value
     if value not in (0, 1):
         raise ValueError(f"{key!r} is {str(value)[:40]}, expected 0 or 1.")
     return bool(value)
+
+
+def finite_number(entry: Mapping[str, Any], key: str) -> float:
+    """Returns a number.
+
+    Raises:
+      ValueError: If it is not there or not finite.
+    """
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{key!r} is {str(value)[:40]}, expected a finite number.")
+    return float(value)
+
+
+def _side(entry: dict[str, Any], key: str) -> int:
+    """Returns height or width; some writers have it as 480.0."""
+    value = entry.get(key)
+    if isinstance(value, float) and value.is_integer():
+        entry = {key: int(value)}
+    return whole_number(entry, key, 1, MAX_SIDE)
 
 
 def at(where: str, read: Callable[..., _T], *arguments: Any) -> _T:

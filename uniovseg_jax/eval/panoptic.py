@@ -25,7 +25,7 @@ class Segment:
 
     id: int
     category: int
-    area: int | None = None
+    area: int | float | None = None
     iscrowd: bool = False
 
 
@@ -71,7 +71,7 @@ class PanopticScores:
             )
         truth, guess = _by_id(target_segments), _by_id(predicted_segments)
         shared = count_pairs(target, predicted)
-        true_area: dict[int, int] = {}
+        true_area: dict[int, float] = {}
         guess_area: dict[int, int] = {}
         for (t, p), n in shared.items():
             true_area[t] = true_area.get(t, 0) + n

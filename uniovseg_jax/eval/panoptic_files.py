@@ -16,7 +16,14 @@ from PIL import Image
 
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.data.mask_sources.source import whole_number
-from uniovseg_jax.eval.coco_files import at, read_classes, read_flag, read_image_id, read_json
+from uniovseg_jax.eval.coco_files import (
+    at,
+    finite_number,
+    read_classes,
+    read_flag,
+    read_image_id,
+    read_json,
+)
 from uniovseg_jax.eval.panoptic import VOID_ID, Segment
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.image_io import read_segment_ids
@@ -32,6 +39,8 @@ class PanopticFiles:
       path: The JSON.
       classes: In the order of their ids.
       image_ids: In the order of the JSON.
+      unlisted: Segments of the truth read so far whose class is not listed. As in panopticapi they
+        are of no class, and what is predicted on them is wrong.
     """
 
     def __init__(
@@ -45,7 +54,8 @@ class PanopticFiles:
         Args:
           path: Of the JSON, an object with the list `annotations`.
           folder: Of the PNG files; by default the JSON's path without `.json`.
-          classes: What the JSON's classes are; by default it lists them itself as `categories`.
+          classes: Of a prediction, the classes of its truth; a truth lists them itself, as
+            `categories`.
 
         Raises:
           FileNotFoundError: If the file or the folder is not there.
@@ -59,7 +69,9 @@ class PanopticFiles:
         entries = document.get("annotations") if isinstance(document, dict) else None
         if not isinstance(entries, list):
             raise ValueError(f'{self.path}: expected an object with the list "annotations".')
+        self._is_truth = classes is None
         self.classes = classes or read_classes(document, self.path, with_things=True)
+        self.unlisted = 0
         self._entries: dict[int | str, dict[str, Any]] = {}
         for place, entry in enumerate(entries):
             image_id = read_image_id(entry, f"{self.path}: annotations[{place}]")
@@ -92,7 +104,9 @@ class PanopticFiles:
             raise ValueError(f'{where}: expected a "file_name" and the list "segments_info".')
         if pathlib.PurePath(name).is_absolute() or ".." in pathlib.PurePath(name).parts:
             raise ValueError(f"{where}: {name[:80]!r} is not the name of a file in a folder.")
-        segments = tuple(at(where, self._segment, info) for info in infos)
+        found = [at(where, self._segment, info) for info in infos]
+        segments = tuple(segment for segment in found if segment is not None)
+        self.unlisted += len(found) - len(segments)
         path = self._folder / name
         try:
             encoded = path.read_bytes()
@@ -102,22 +116,22 @@ class PanopticFiles:
             ) from error
         return read_segment_ids(encoded, str(path)), segments, path
 
-    def _segment(self, info: Any) -> Segment:
+    def _segment(self, info: Any) -> Segment | None:
+        """Returns a segment; None for one of the truth whose class is not listed."""
         number = whole_number(info, "id", high=_MAX_ID)
         category = whole_number(info, "category_id", low=0)
         if category not in self.classes.index_of:
+            if self._is_truth:
+                return None
             raise ValueError(
                 f"segment {number} has the category_id {category}, which is none of the "
                 f"{len(self.classes)} categories; expected the data set's own ids."
             )
-        # Of predictions neither area nor crowd plays a part; a missing area is counted.
-        area = info.get("area")
-        if isinstance(area, float) and area.is_integer():
-            area = int(area)
-        if area is not None:
-            area = whole_number({"area": area}, "area", low=0)
-        crowd = read_flag(info, "iscrowd", 0)
-        return Segment(number, self.classes.index_of[category], area, crowd)
+        index = self.classes.index_of[category]
+        if not self._is_truth:  # Whatever else is stated plays no part.
+            return Segment(number, index)
+        area = None if info.get("area") is None else finite_number(info, "area")
+        return Segment(number, index, area, read_flag(info, "iscrowd", 0))
 
 
 def write_panoptic_map(

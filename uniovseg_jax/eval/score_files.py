@@ -22,6 +22,7 @@ from uniovseg_jax.image_io import read_labels
 _SUFFIXES = (".png", ".tif", ".tiff")
 # Of labels; all that 16 bits hold.
 _MAX_CLASSES = 1 << 16
+_LEAST_LABEL = -(1 << 31)
 _VOID, _UNKNOWN = -1, -2
 
 
@@ -90,6 +91,11 @@ def score_panoptic(
             f"{scores.understated} segments of the truth state a smaller area than they have "
             "pixels: their IoU comes out too large, and PQ can pass 100."
         )
+    if truth.unlisted:
+        notes.append(
+            f"{truth.unlisted} segments of the truth have a class that is not listed: they are not "
+            "scored, but what is predicted on them is wrong."
+        )
     header = ("id", "class", "kind", "PQ", "SQ", "RQ", "TP", "FP", "FN")
     return FileScores(result, make_table(header, rows), tuple(notes))
 
@@ -99,6 +105,8 @@ def score_semantic(
     pred_dir: str | os.PathLike[str],
     num_classes: int,
     ignored: Sequence[int] = (),
+    gt_suffix: str = "",
+    pred_suffix: str = "",
 ) -> FileScores:
     """Compares two folders of label maps whose names are equal up to the suffix.
 
@@ -109,6 +117,10 @@ def score_semantic(
       pred_dir: Of the predictions.
       num_classes: Labels are 0..num_classes-1.
       ignored: Labels that are not scored. In a prediction they are an error on scored pixels.
+        Negative ones can only be in maps of signed numbers.
+      gt_suffix: What names of the truth end with, such as `_labelTrainIds.png`; it is no part of
+        what must be equal, and other files are left out. By default the extension.
+      pred_suffix: The same for the predictions.
 
     Returns:
       For `all` `miou`, `fwiou`, `macc`, `pacc` and the number `n` of classes that the truth has.
@@ -119,12 +131,16 @@ def score_semantic(
     """
     if not 0 < num_classes <= _MAX_CLASSES:
         raise ValueError(f"The number of classes must be 1 to {_MAX_CLASSES}, got {num_classes}.")
-    if not all(0 <= label < _MAX_CLASSES for label in ignored):
-        raise ValueError(f"Labels to ignore must lie in 0..{_MAX_CLASSES - 1}, got {ignored}.")
+    if not all(_LEAST_LABEL <= label < _MAX_CLASSES for label in ignored):
+        raise ValueError(
+            f"Labels to ignore must lie in {_LEAST_LABEL}..{_MAX_CLASSES - 1}, got {ignored}."
+        )
     lookup = np.full(_MAX_CLASSES, _UNKNOWN, np.int32)
     lookup[:num_classes] = np.arange(num_classes)
-    lookup[list(ignored)] = _VOID
-    truth, prediction = _label_files(pathlib.Path(gt_dir)), _label_files(pathlib.Path(pred_dir))
+    lookup[[label for label in ignored if label >= 0]] = _VOID
+    negative = tuple(label for label in ignored if label < 0)
+    truth = _label_files(pathlib.Path(gt_dir), gt_suffix)
+    prediction = _label_files(pathlib.Path(pred_dir), pred_suffix)
     if lone := sorted(truth.keys() ^ prediction.keys()):
         has, lacks = (gt_dir, pred_dir) if lone[0] in truth else (pred_dir, gt_dir)
         raise ValueError(
@@ -133,9 +149,10 @@ def score_semantic(
         )
     scores = SemanticScores(num_classes)
     for name in tqdm.tqdm(sorted(truth), unit="image"):
-        predicted = _read_indices(prediction[name], lookup)
+        predicted = _read_indices(prediction[name], lookup, negative)
+        target = _read_indices(truth[name], lookup, negative)
         try:
-            scores.add(predicted, _read_indices(truth[name], lookup))
+            scores.add(predicted, target)
         except ValueError as error:
             raise ValueError(f"{prediction[name]}: {error}") from error
     computed = scores.compute()
@@ -151,14 +168,17 @@ def score_semantic(
         for index, iou in enumerate(computed["iou"])
     ]
     table = make_table(("class", "IoU", "accuracy", "pixels"), rows)
-    classes = [label for label in ignored if label < num_classes]
+    classes = [label for label in ignored if 0 <= label < num_classes]
     notes = [f"Class {label} is ignored: it is not among the scored ones." for label in classes]
     return FileScores({"all": {**result, "n": int((pixels > 0).sum())}}, table, tuple(notes))
 
 
 def percent(fraction: float) -> float | None:
-    """Returns a score in percent; None for NaN, which JSON has no word for."""
-    return None if math.isnan(fraction) else 100.0 * float(fraction)
+    """Returns a score in percent; None for NaN, which JSON has no word for.
+
+    Rounded to ten digits, so that sums of many classes that are all right give exactly 100.
+    """
+    return None if math.isnan(fraction) else round(100.0 * float(fraction), 10)
 
 
 def make_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -171,33 +191,41 @@ def _line(cells: Sequence[Any]) -> str:
     return f"| {' | '.join('-' if text == 'None' else text for text in texts)} |"
 
 
-def _label_files(folder: pathlib.Path) -> Mapping[str, pathlib.Path]:
+def _label_files(folder: pathlib.Path, suffix: str) -> Mapping[str, pathlib.Path]:
     """Lists label maps by their path within the folder, without the suffix."""
+    if suffix and not suffix.lower().endswith(_SUFFIXES):
+        raise ValueError(f"The suffix {suffix} must end with one of {', '.join(_SUFFIXES)}.")
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
     found: dict[str, pathlib.Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        if not path.name.endswith(suffix):
+            continue
+        name = path.relative_to(folder).as_posix().removesuffix(suffix or path.suffix)
         if name in found:
             raise ValueError(
                 f"{folder} has two label maps {name}: {found[name].name}, {path.name}."
             )
         found[name] = path
     if not found:
-        raise ValueError(f"{folder} holds no label map; expected PNG or TIFF files.")
+        expected = f"files *{suffix}" if suffix else "PNG or TIFF files"
+        raise ValueError(f"{folder} holds no label map; expected {expected}.")
     return found
 
 
 def _read_indices(
-    path: pathlib.Path, lookup: Int32[np.ndarray, " labels"]
+    path: pathlib.Path, lookup: Int32[np.ndarray, " labels"], negative: tuple[int, ...]
 ) -> Int32[np.ndarray, "h w"]:
     """Reads a label map; raises ValueError at a label that is no class and not ignored."""
     labels = read_labels(path.read_bytes(), str(path))
     outside = (labels < 0) | (labels >= lookup.size)
     indices = lookup[np.where(outside, 0, labels)]
-    if (unknown := outside | (indices == _UNKNOWN)).any():
+    if outside.any():
+        indices = np.where(outside, np.where(np.isin(labels, negative), _VOID, _UNKNOWN), indices)
+        indices = indices.astype(np.int32)
+    if (unknown := indices == _UNKNOWN).any():
         raise ValueError(
             f"{path} has the label {labels[unknown][0]}, which is neither a class nor ignored."
         )

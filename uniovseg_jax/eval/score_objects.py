@@ -4,7 +4,6 @@ Truth is a COCO file (`images`, `annotations` with polygons or run lengths, `cat
 model found a list of COCO results, `[{"image_id", "segmentation", "score", ...}]`, run lengths.
 """
 
-import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,15 +16,22 @@ from jaxtyping import Float
 from uniovseg_jax.benchmarks.benchmark import TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.data.mask_sources.source import whole_number
-from uniovseg_jax.eval.coco_files import Entries, TrueObjects, at, of_size, read_flag, read_results
+from uniovseg_jax.eval.coco_files import (
+    Entries,
+    TrueObjects,
+    at,
+    finite_number,
+    of_size,
+    read_flag,
+    read_results,
+)
 from uniovseg_jax.eval.instance import MEASURES, InstanceScores, PredictedInstance
-from uniovseg_jax.eval.promptable import PromptableScores, TrueMasks
+from uniovseg_jax.eval.promptable import MODES, PromptableScores, TrueMasks, prompts_inside
 from uniovseg_jax.eval.score_files import FileScores, make_table, percent
-from uniovseg_jax.masks import rle_area, rle_decode
+from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode
 from uniovseg_jax.packed_masks import PackedMasks, packed_iou
+from uniovseg_jax.polygons import finite_numbers
 
-# The modes of `promptable.py` that files can tell; `grid_inside` would need the points.
-PROMPT_MODES = ("grid_any", "center", "random", "box")
 # Masks that are unpacked at a time.
 _BLOCK = 64
 
@@ -75,7 +81,9 @@ def score_prompted(
 ) -> FileScores:
     """Compares masks that were asked for; classes play no part.
 
-    In `grid_any` all masks of an image are offered to every true one. In the other modes each
+    In `grid_any` all masks of an image are offered to every true one. In `grid_inside` each result
+    names its point as SAM's generator does, `point_coords` `[[x, y]]` in pixels; offered are those
+    of the points inside the true mask, or of the one nearest to its centre. In the other modes each
     result says with `prompt` which annotation's own point or box it answers, by the annotation's
     id; several may answer one. Then `<mode>` is the best of them, and for points `<mode>_ranked`
     the one of the highest `score` (the first of equal ones), if all have a score. A true mask that
@@ -84,7 +92,7 @@ def score_prompted(
     Args:
       gt_json: Truth; crowds and empty masks are not scored.
       pred_json: Results.
-      mode: One of `PROMPT_MODES`.
+      mode: One of `promptable.MODES`.
       min_area: Least area of a true mask as a share of the image, 0..1.
 
     Returns:
@@ -95,8 +103,8 @@ def score_prompted(
       FileNotFoundError: If a file is not there.
       ValueError: If files are malformed or do not fit each other, or nothing is to be scored.
     """
-    if mode not in PROMPT_MODES:
-        raise ValueError(f"Unknown mode {mode!r}; expected one of {', '.join(PROMPT_MODES)}.")
+    if mode not in MODES:
+        raise ValueError(f"Unknown mode {mode!r}; expected one of {', '.join(MODES)}.")
     truth = TrueObjects(gt_json)
     found = read_results(pathlib.Path(pred_json), truth)
     ranked = mode in ("center", "random") and all(
@@ -113,6 +121,8 @@ def score_prompted(
         iou = _iou_matrix(masks, results, hw)
         if mode == "grid_any":
             answers = [list(range(len(results)))] * len(masks)
+        elif mode == "grid_inside":
+            answers = _answers_inside(results, masks)
         else:
             answers = _answers(entries, results, masks)
         unanswered += sum(not own for own in answers)
@@ -147,12 +157,14 @@ def _predicted(
     entry: Mapping[str, Any], classes: ClassList, hw: tuple[int, int]
 ) -> PredictedInstance:
     rle = of_size(entry.get("segmentation"), hw)
-    return PredictedInstance(rle, _category(entry, classes), _number(entry, "score"))
+    return PredictedInstance(rle, _category(entry, classes), finite_number(entry, "score"))
 
 
 def _true(entry: Mapping[str, Any], truth: TrueObjects, image_id: int | str) -> TrueInstance:
     rle = truth.mask(entry, image_id)
-    area = _number(entry, "area") if "area" in entry else float(rle_area(rle))
+    # Where none is stated it is counted.
+    stated = entry.get("area") is not None
+    area = finite_number(entry, "area") if stated else float(rle_area(rle))
     assert truth.classes is not None  # Its caller has looked.
     return TrueInstance(rle, _category(entry, truth.classes), area, _crowd(entry))
 
@@ -170,15 +182,8 @@ def _category(entry: Mapping[str, Any], classes: ClassList) -> int:
     return classes.index_of[number]
 
 
-def _number(entry: Mapping[str, Any], key: str) -> float:
-    value = entry.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{key!r} is {str(value)[:40]}, expected a finite number.")
-    return float(value)
-
-
 def _score(where: str, entry: Mapping[str, Any]) -> float:
-    return at(where, _number, entry, "score")
+    return at(where, finite_number, entry, "score")
 
 
 def _answers(entries: Entries, results: Entries, masks: TrueMasks) -> list[list[int]]:
@@ -197,6 +202,30 @@ def _answers(entries: Entries, results: Entries, masks: TrueMasks) -> list[list[
             )
         answers[number].append(place)
     return [answers[entries[index][1]["id"]] for index in masks.indices.tolist()]
+
+
+def _answers_inside(results: Entries, masks: TrueMasks) -> list[list[int]]:
+    """Returns for each scored mask which results count in the mode `grid_inside`."""
+    if not results:
+        return [[]] * len(masks)
+    points = np.array([at(where, _point, entry) for where, entry in results], np.float64)
+    # Several results may have one point; points by rows, as a grid has them.
+    unique_yx, place = np.unique(points[:, ::-1], axis=0, return_inverse=True)
+    inside = prompts_inside(masks, unique_yx[:, ::-1])[:, place.reshape(-1)]
+    return [np.flatnonzero(row).tolist() for row in inside]
+
+
+def _point(entry: Mapping[str, Any]) -> list[float]:
+    points = entry.get("point_coords")
+    if not (
+        isinstance(points, list)
+        and len(points) == 1
+        and finite_numbers(points[0])
+        and len(points[0]) == 2
+        and max(map(abs, points[0])) <= MAX_SIDE
+    ):
+        raise ValueError(f"'point_coords' is {str(points)[:40]}, expected one point, [[x, y]].")
+    return list(map(float, points[0]))
 
 
 def _iou_matrix(

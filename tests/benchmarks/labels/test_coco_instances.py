@@ -73,12 +73,26 @@ def test_instances_have_masks_indices_and_the_areas_of_the_annotation(tmp_path, 
 def test_masks_need_no_categories_and_say_which_are_crowds(tmp_path, document):
     for entry in document[0]["annotations"]:
         entry["category_id"] = "whatever"
-    document[0]["annotations"].append({"image_id": 7, "segmentation": []})
+    empty = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+    for segmentation in ([], [[1, 2, 3, 4]], empty):
+        document[0]["annotations"].insert(1, {"image_id": 7, "segmentation": segmentation})
     coco = opened(tmp_path, document[0], classes=None)
     assert [bool(rle.get("iscrowd")) for rle in coco.masks("7")] == [False, False, True]
     np.testing.assert_array_equal(rle_decode(coco.masks("7")[1]), document[1][0])
     with pytest.raises(ValueError, match="opened without classes"):
         coco.instances("7")
+
+
+def test_objects_without_a_usable_polygon_stay_as_empty_ones(tmp_path, document):
+    first, second, third = document[0]["annotations"]
+    first["segmentation"] = []
+    second["segmentation"] = [[1, 2, 3, 4]]
+    third["segmentation"] = [[1, 2], *POLYGONS]
+    found = opened(tmp_path, document[0]).instances("7")
+    assert [rle_decode(i.rle).any() for i in found] == [False, False, True]
+    assert [i.area for i in found] == [31.5, 3.0, 5.0]
+    drawn = coco_mask.decode(coco_mask.frPyObjects(POLYGONS, HEIGHT, WIDTH)).any(axis=-1)
+    np.testing.assert_array_equal(rle_decode(found[2].rle), drawn)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +114,7 @@ def test_what_is_wrong_is_said_before_any_mask_is_read(tmp_path, document, place
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"segmentation": [[1, 2, 3, 4]]}, "at least 6 finite numbers"),
-        ({"segmentation": []}, "no polygon"),
+        ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "an even number of finite numbers"),
         ({"segmentation": {"size": [2, 2], "counts": [4]}}, "2 x 2 pixels, its image 8 x 11"),
         ({"segmentation": None}, "must be an object"),
         ({"area": None}, "'area' is None"),

@@ -7,7 +7,7 @@ from uniovseg_jax.benchmarks.benchmark import Rle, TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.data.coco_file import read_coco_json
 from uniovseg_jax.data.mask_sources.source import whole_number
-from uniovseg_jax.masks import MAX_SIDE, rle_decode, rle_encode
+from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode, rle_encode
 from uniovseg_jax.polygons import draw_polygons, finite_numbers
 
 
@@ -72,6 +72,8 @@ class CocoInstances:
     def instances(self, image_id: str) -> tuple[TrueInstance, ...]:
         """Returns the objects of an image, crowds included.
 
+        An object without a pixel stays: AP counts it as one that nobody finds, as pycocotools does.
+
         Raises:
           ValueError: If an annotation is malformed; names it.
         """
@@ -91,18 +93,16 @@ class CocoInstances:
         return tuple(found)
 
     def masks(self, image_id: str) -> tuple[Rle, ...]:
-        """Returns the masks of an image, those of crowds with `iscrowd`.
-
-        An annotation without any polygon, as labelling tools leave them behind, has no mask.
+        """Returns the masks of an image that have a pixel, those of crowds with `iscrowd`.
 
         Raises:
           ValueError: If an annotation is malformed; names it.
         """
         found = []
         for index, entry in self._by_image[image_id]:
-            if entry.get("segmentation") == []:
-                continue
             rle = self._mask(index, entry, image_id)
+            if not rle_area(rle):
+                continue
             found.append({**rle, "iscrowd": 1} if entry.get("iscrowd") else rle)
         return tuple(found)
 

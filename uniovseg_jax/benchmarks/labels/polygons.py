@@ -101,8 +101,6 @@ def draw_polygon(corners: list[int | float], height: int, width: int) -> Bool[np
     Raises:
       ValueError: If it lies far outside the image or is too long.
     """
-    if len(corners) < 6:
-        return np.zeros((height, width), bool)
     return rle_decode(draw_polygons([corners], height, width))
 
 

@@ -1,0 +1,100 @@
+"""Writes the true masks of a benchmark as a COCO file, so that any other model can be asked.
+
+Every mask comes with the prompts that our own models get: its centre point and its tight box. What
+a model answers is scored by `score_objects.score_prompted`, by the ids of annotations.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.benchmarks.registry import open_benchmarks
+from uniovseg_jax.eval.promptable import TrueMasks
+from uniovseg_jax.files import write_whole
+from uniovseg_jax.masks import rle_encode
+
+
+def export_masks(
+    name: str,
+    data_dir: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    split: str = "",
+    limit: int = 0,
+) -> tuple[pathlib.Path, ...]:
+    """Writes `<benchmark>.json` for a benchmark, or for every part of a suite.
+
+    Args:
+      name: One of `registry.BENCHMARKS`.
+      data_dir: Folder that all datasets are in.
+      folder: Where the files go; made when needed.
+      split: Empty for the usual one.
+      limit: Only the first images; 0 for all.
+
+    Returns:
+      The files.
+
+    Raises:
+      FileNotFoundError: If the dataset is not there.
+      ValueError: If there is no such benchmark, it has no masks, or its files are not as expected.
+    """
+    parts, written = open_benchmarks(name, data_dir, split), []
+    for part in parts:
+        if part.read_masks is None:
+            raise ValueError(f"{part.name} has no masks for prompts.")
+    for part in parts:
+        text = json.dumps(masks_document(part, pathlib.Path(data_dir), limit)) + "\n"
+        path = pathlib.Path(folder) / f"{part.name.replace('/', '-')}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda new, text=text: new.write_text(text, encoding="utf-8"))
+        written.append(path)
+    return tuple(written)
+
+
+def masks_document(part: Benchmark, data_dir: pathlib.Path, limit: int = 0) -> dict[str, Any]:
+    """Returns `images` and `annotations` as COCO has them, without categories.
+
+    Crowds and empty masks are left out, as they are not scored. Ids of images are the benchmark's,
+    `file_name` is relative to the data folder. Annotations have `bbox` `[x, y, width, height]` and
+    besides, in pixels, `center_point` `[x, y]`, see `promptable.center_point`.
+
+    Args:
+      part: Benchmark with masks.
+      data_dir: Folder that all datasets are in.
+      limit: Only the first images; 0 for all.
+
+    Raises:
+      ValueError: If a file of the benchmark is not as expected.
+    """
+    assert part.read_masks is not None
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id in tqdm.tqdm(list(part.images)[: limit or None], unit="image"):
+        rles = part.read_masks(image_id)
+        # Without a mask only the image tells.
+        height, width = rles[0]["size"] if rles else part.image(image_id, None).shape[:2]
+        path = part.images[image_id]
+        name = path.relative_to(data_dir) if path.is_relative_to(data_dir) else path
+        images.append(
+            {"id": image_id, "file_name": name.as_posix(), "height": height, "width": width}
+        )
+        truth = TrueMasks.from_rles(rles, (height, width))
+        boxes = np.asarray(truth.masks.boxes_xyxy, np.float64).reshape(-1, 4)
+        for row, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+            mask = truth.masks.mask(row)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "segmentation": rle_encode(mask),
+                    "area": int(np.count_nonzero(mask)),
+                    "iscrowd": 0,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "center_point": truth.centers_xy[row].tolist(),
+                }
+            )
+    return {"images": images, "annotations": annotations}
