@@ -198,6 +198,11 @@ def cut_label(root):
     Image.fromarray(np.zeros((8, 10, 3), np.uint8)).save(path)
 
 
+def damage_note(root):
+    (root / "out").mkdir()
+    (root / "out" / "checked.json").write_text('[{"data"')
+
+
 def write_synonyms(root):
     (root / "words.txt").write_text("\n".join(f"{n}:word{n}" for n in range(20)))
 
@@ -216,6 +221,18 @@ def write_synonyms(root):
         (None, {"split": "test"}, "no split 'test'; expected train or val"),
         (None, {"benchmark": "voc"}, "Unknown benchmark 'voc'"),
         (None, {"benchmark": "cityscapes"}, "no folder .*cityscapes"),
+        (None, {"templates": "vild80"}, "Unknown templates 'vild80'; expected one of .*vild14"),
+        (None, {"input__pad_to": 50}, "pad_to must be a multiple of 32, got 50"),
+        (None, {"input__short": 2000}, "short <= longest, got short=2000, longest=64"),
+        (None, {"input__kind": "wide"}, "input.kind is 'wide'; expected short_side or letterbox"),
+        (None, {"input__kind": "letterbox", "input__side": 40}, "side must be .* 32, got 40"),
+        (None, {"scales": ()}, r"config.scales is \(\); expected positive numbers, at least one"),
+        (None, {"scales": (1.0, -1.0)}, "expected positive numbers"),
+        (None, {"limit": -1}, "config.limit is -1; expected 0 or more"),
+        (None, {"worst": -1}, "config.worst is -1; expected 0 or more"),
+        (None, {"threads_per_device": 0}, "config.threads_per_device is 0; expected 1 or more"),
+        (None, {"merge__max_instances": 0}, "config.merge.max_instances is 0; expected 1 or more"),
+        (damage_note, {}, r"checked\.json is damaged, it holds no JSON"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_model_is_loaded(
@@ -229,7 +246,7 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         score("pascal_voc21", tmp_path, tmp_path, tmp_path / "out", **changes)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out" / "checked.json").exists()
+    assert damage is damage_note or not (tmp_path / "out" / "checked.json").exists()
 
 
 def test_modes_and_tasks_of_prompts_are_checked_first(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from uniovseg_jax.benchmarks.paper import paper_matching_accuracy
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
 from uniovseg_jax.eval.matching_accuracy import RegionNamer
-from uniovseg_jax.eval.result_files import RESULTS_FILE, TABLE_FILE
+from uniovseg_jax.eval.result_files import RESULTS_FILE, SETTINGS_LINE, TABLE_FILE
 from uniovseg_jax.eval.run import ordered, score_images
 from uniovseg_jax.eval.true_regions import TRUTHS, region_reader
 from uniovseg_jax.files import write_whole
@@ -252,8 +252,8 @@ def make_matching_table(document: dict[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"Seconds: trunk and pooling of 16 masks on {document['device']}, no reading."]
-    lines += ["", "Settings:", "", "```", json.dumps(settings, indent=1), "```"]
     lines += [f"\nNot verified: {sentence}" for sentence in document["unverified"]]
+    lines += ["", SETTINGS_LINE, "", "```", json.dumps(settings, indent=1), "```"]
     return "\n".join(lines) + "\n"
 
 
