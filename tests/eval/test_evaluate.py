@@ -166,6 +166,31 @@ def test_a_suite_has_a_folder_for_every_part_and_their_means(
     assert json.loads((output / "sample.json").read_text())["num_masks"] == 6
 
 
+def test_a_part_without_masks_is_left_out_of_the_means_which_say_so(
+    tiny_model_dir, tmp_path, monkeypatch, one_device
+):
+    for part in ("fence", "wire"):
+        prompted(tmp_path, f"ishape_dataset/{part}/val")
+    layouts.write_labels(
+        tmp_path / "ishape_dataset/fence/val/instance_map/0.png", np.zeros((8, 10)), np.uint16
+    )
+    whole = PROMPTED_SETS["ishape"]
+    assert isinstance(whole, PromptedSuite)
+    chosen = ("ishape/fence", "ishape/wire")
+    suite = PromptedSuite(tuple(part for part in whole.parts if part.name in chosen))
+    monkeypatch.setitem(registry.PROMPTED_SETS, "ishape", suite)
+    first, second, means = score(
+        "ishape", tiny_model_dir, tmp_path, tmp_path / "out", limit=1, prompts__modes=("box",)
+    )
+    assert first["scores"]["promptable"] == {}
+    own = second["scores"]["promptable"]["box"]["iou"]
+    assert means["scores"]["promptable"]["box"]["iou"] == own
+    assert means["scores"]["promptable"]["box"]["datasets"] == 1
+    assert means["parts"] == ["ishape/wire"]
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert "has a mask in ishape/fence: the means leave it out." in table
+
+
 def test_rendered_scenes_are_scored_like_photographs(tiny_model_dir, tmp_path, one_device):
     sizes = {part: {split: 1 for split in splits} for part, splits in builder.TINY_SIZES.items()}
     root = tinyscenes.prepare(tmp_path / "data", 1, sizes=sizes, progress=False)

@@ -205,16 +205,26 @@ def _median_seconds(results: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _suite_document(
     config: ml_collections.ConfigDict, results: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Returns the means of a suite, in percent as its parts are."""
-    scores = {result["benchmark"]: result["scores"][PROMPTABLE] for result in results}
+    """Returns the means of a suite, in percent as its parts are.
+
+    A part without a mask among its images, as a limit or a sample may leave it, has no score to go
+    into the means, which say so.
+    """
+    everything = {result["benchmark"]: result["scores"][PROMPTABLE] for result in results}
+    scores = {name: modes for name, modes in everything.items() if modes}
     sentences = dict.fromkeys(text for result in results for text in result["unverified"])
+    if without := [name for name in everything if name not in scores]:
+        text = (
+            f"No image that was scored has a mask in {', '.join(without)}: the means leave it out."
+        )
+        sentences[text] = None
     return {
         **results[0],
         "benchmark": config.benchmark,
         "num_images": sum(result["num_images"] for result in results),
         "settings": {"benchmark": config.benchmark, "config": results[0]["settings"]["config"]},
         "parts": list(scores),
-        "scores": {PROMPTABLE: suite_means(scores)},
+        "scores": {PROMPTABLE: suite_means(scores) if scores else {}},
         "seconds_per_image": {},
         "unverified": list(sentences),
     }
