@@ -18,6 +18,7 @@ from uniovseg_jax.eval import evaluate as evaluation
 from uniovseg_jax.eval import parts
 from uniovseg_jax.eval.evaluate import evaluate
 from uniovseg_jax.eval.named import NamedScorer
+from uniovseg_jax.eval.result_files import without_settings
 from uniovseg_jax.locks import held_alone
 
 
@@ -106,6 +107,11 @@ def test_a_finished_folder_scores_nothing_and_other_settings_are_named(
     ):
         with pytest.raises(ValueError, match=named):
             score("pascal_voc20b", tiny_model_dir, tmp_path, output, **changes)
+    record = {"images": 2, "background": "none"}
+    (tmp_path / "VOCdevkit" / "prepared_val.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"preparation was 'None' and is .*background"):
+        score("pascal_voc20b", tiny_model_dir, tmp_path, output)
+    (tmp_path / "VOCdevkit" / "prepared_val.json").unlink()
     with pytest.raises(ValueError, match="benchmark was 'pascal_voc20b' and is 'pascal_voc21'"):
         score("pascal_voc21", tiny_model_dir, tmp_path, output)
 
@@ -133,6 +139,7 @@ def test_the_released_protocol_has_its_own_sizes_and_thresholds(
     assert found["settings"]["config"]["merge"]["object_threshold"] == 0.7
     assert found["num_images"] == 2 and found["limited"]
     table = (output / "results.md").read_text()
+    assert "papers score with longer lists of names" in without_settings(table)
     assert "2 images (limited), protocol `released`" in table
     assert "| 39.7 |" in table and '"object_threshold": 0.7' in table
 

@@ -10,6 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from uniovseg_jax.benchmarks.paper import names_notes
 from uniovseg_jax.eval.from_config import (
     deciding_settings,
     framing_settings,
@@ -130,7 +131,7 @@ def _score_part(
                 "limited": bool(config.limit),
                 "model": model.about,
                 "settings": settings,
-                "unverified": list(part.benchmark.unverified),
+                "unverified": _unverified(part, config),
                 "scores": scorer.total(results),
                 "seconds_per_image": _median_seconds(results),
                 "versions": versions(),
@@ -190,10 +191,17 @@ def _settings(
             "input": framing_settings(framing),
             "model": model.about["sha256"],
             "images": part.images_sha256,
+            "preparation": part.benchmark.preparation,
             "classes": {"name": classes.name, "sha256": classes.sha256} if classes else None,
             "names": {"count": len(names), "sha256": digest(names)},
         }
     )
+
+
+def _unverified(part: Part, config: ml_collections.ConfigDict) -> list[str]:
+    benchmark = part.benchmark
+    notes = () if part.vocabulary is None else names_notes(benchmark.name, config.synonyms)
+    return [*benchmark.unverified, *notes]
 
 
 def _median_seconds(results: Sequence[dict[str, Any]]) -> dict[str, float]:
