@@ -42,6 +42,7 @@ def get_config(arg: str = "ade20k_150") -> ml_collections.ConfigDict:
     config.protocol = options["protocol"]
     config.split = ""  # The usual one.
     config.tasks = ()  # All of them; or some of semantic, panoptic, instance, promptable.
+    config.save_predictions = False  # Whether to write them as files, for tasks with words.
     config.limit = 0  # Only the first images; 0 for all.
     config.synonyms = ""  # File with names, docs/benchmarks.md; the official names else.
     config.templates = "vild14"  # Or single, vild63, imagenet80.

@@ -148,6 +148,7 @@ def _with_panoptic(
         benchmark,
         read_panoptic=maps.read,
         read_instances=maps.instances,
+        file_ids={**benchmark.file_ids, "panoptic": _ids(categories), "instance": _ids(categories)},
         read_sizes=_same_size(benchmark.read_sizes, maps.hw, json_path),
     )
 
@@ -163,8 +164,13 @@ def _with_instances(
     return dataclasses.replace(
         benchmark,
         read_instances=coco.instances,
+        file_ids={**benchmark.file_ids, "instance": _ids(categories)},
         read_sizes=_same_size(benchmark.read_sizes, coco.hw, json_path),
     )
+
+
+def _ids(classes: ClassList) -> tuple[int, ...]:
+    return tuple(info.id for info in classes.classes)
 
 
 def _same_size(

@@ -20,6 +20,7 @@ from uniovseg_jax.eval.from_config import (
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.parts import PROMPTABLE, Part, check_parts, digest, note_checked, open_parts
+from uniovseg_jax.eval.prediction_files import FOLDER, PredictionFiles
 from uniovseg_jax.eval.promptable import suite_means
 from uniovseg_jax.eval.prompted import PromptScorer
 from uniovseg_jax.eval.result_files import as_percent, write_results
@@ -114,7 +115,10 @@ def _score_part(
     with all_or_none("Preparing the model"):
         framing = make_framing(config, part.benchmark, model.pretrained.config)
         settings = _settings(part, config, model, framing)
-        scorer = make_scorer(part, config, model, framing)
+        files = None
+        if config.save_predictions:
+            files = PredictionFiles(folder / FOLDER, part.benchmark)
+        scorer = make_scorer(part, config, model, framing, files)
     # Where a folder is shared by a network, others see a file as it was when it was closed.
     with all_or_none("Scoring"), _open_log(folder, settings) as log:
         score_images(scorer, ids, log, config.threads_per_device, progress)
@@ -123,6 +127,8 @@ def _score_part(
             return None
         done = read_image_log(folder)
         results = ordered(done, ids)
+        if files is not None:
+            files.finish(part.tasks, ids)
         document = as_percent(
             {
                 "benchmark": part.benchmark.name,
@@ -158,7 +164,11 @@ def _open_log(folder: pathlib.Path, settings: dict[str, Any]) -> ImageLog:
 
 
 def make_scorer(
-    part: Part, config: ml_collections.ConfigDict, model: EvaluatedModel, framing: Framing
+    part: Part,
+    config: ml_collections.ConfigDict,
+    model: EvaluatedModel,
+    framing: Framing,
+    files: PredictionFiles | None = None,
 ) -> NamedScorer | PromptScorer:
     """Returns what scores the images of a part."""
     if part.vocabulary is None:
@@ -174,7 +184,7 @@ def make_scorer(
         model.pretrained, make_segmenter_config(config, framing), config.text_cache or None
     )
     segmenter.use_vocabulary(part.vocabulary)
-    return NamedScorer(part.benchmark, part.tasks, segmenter)
+    return NamedScorer(part.benchmark, part.tasks, segmenter, files)
 
 
 def _settings(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import ml_collections
 
@@ -37,7 +38,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         "merge.max_instances": 1,
     }
     for name, low in least.items():
-        value = functools.reduce(getattr, name.split("."), config)
+        value: Any = functools.reduce(getattr, name.split("."), config)
         if value < low:
             raise ValueError(f"config.{name} is {value}; expected {low} or more.")
     if config.templates not in TEMPLATES:

@@ -59,6 +59,8 @@ def open_parts(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Part, 
         check_framing(config, benchmark)
     tasks = _choose_tasks(config, benchmarks)
     if PROMPTABLE in tasks:
+        if config.save_predictions:
+            raise ValueError("config.save_predictions is for tasks with words, not for prompts.")
         check_modes(config.prompts.modes)
         return tuple(Part(benchmark, tasks, None) for benchmark in benchmarks)
     return tuple(
