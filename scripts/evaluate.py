@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
         if _DISTRIBUTED.value:
             join_processes(_DISTRIBUTED.value)
         from uniovseg_jax.eval.evaluate import evaluate
-        from uniovseg_jax.eval.result_files import make_table
+        from uniovseg_jax.eval.result_files import make_table, without_settings
 
         config = _CONFIG.value
         name = f"{config.benchmark.replace('/', '-')}-{config.protocol}"
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
         print(error, file=sys.stderr)
         sys.exit(2)
     for document in results:
-        print(make_table(document).partition("\nSettings:")[0])
+        print(without_settings(make_table(document)))
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -73,6 +73,7 @@ def main(argv: list[str]) -> None:
         make_matching_table,
         measure_matching,
     )
+    from uniovseg_jax.eval.result_files import without_settings
 
     try:
         settings = MatchingSettings(
@@ -97,7 +98,7 @@ def main(argv: list[str]) -> None:
     except (ValueError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    print(make_matching_table(document).partition("\nSettings:")[0])
+    print(without_settings(make_matching_table(document)))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@ r"""Measures where the time of an image goes when a benchmark is scored.
   python scripts/measure_evaluation.py --preset=released
 
 Reads, segments, merges and scores photographs of noise by the names of COCO, ADE20K-150 and
-ADE20K-847. The network has random weights; what is merged are as many smooth masks as the protocol
-keeps at most, since random weights find none.
+ADE20K-847, on the tasks semantic, panoptic and instance. Sizes and thresholds are those of
+configs/eval.py. The network has random weights; what is merged are as many smooth masks as the
+protocol keeps at most, since random weights find none.
 """
 
 import io
 import os
+import pathlib
 import statistics
 import sys
 import time
@@ -16,20 +18,24 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
+from ml_collections import config_flags
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", f"{_ROOT / 'configs/eval.py'}:coco_panoptic", "Configuration and its protocol."
+)
 
 _PRESET = flags.DEFINE_string("preset", "released", "Model, see models/presets.py.")
 _LISTS = ("coco_panoptic_133", "ade20k_150", "ade20k_847")
-# Height and width of images, and what their sides become.
-_SIZES = (((480, 640), (800, 1333), 160), ((1024, 2048), (1024, 2560), 32))
-_MASKS, _TRUE_SEGMENTS, _REPEATS = 250, 20, 3
+# Height and width of images, and what their sides become: COCO's, and those of Cityscapes.
+_SIZES = (((480, 640), (800, 1333)), ((1024, 2048), (1024, 2560)))
+_TRUE_SEGMENTS, _REPEATS = 20, 3
 
 
 def main(argv: list[str]) -> None:
     """Prints a table; a mistake ends it with one sentence."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
-    # As scripts/evaluate.py does, and for its reason.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.set_verbosity(logging.WARNING)
     try:
         measure()
@@ -39,13 +45,16 @@ def main(argv: list[str]) -> None:
 
 def measure() -> None:
     """Prints a row for every size and list of names."""
-    from uniovseg_jax.inference.framing import ShortSide
+    from uniovseg_jax.benchmarks.benchmark import Benchmark
+    from uniovseg_jax.eval.from_config import check_config, make_framing
 
+    check_config(_CONFIG.value)
     pretrained = random_model()
-    width, mean = pretrained.config.clip.embed_dim, pretrained.config.clip.image_mean
+    width = pretrained.config.clip.embed_dim
     print("image | classes | load | network | merge | metric | merge and metric / network")
-    for hw, (short, longest), pad_to in _SIZES:
-        framing = ShortSide(short, longest, pad_to, mean)
+    for hw, resize in _SIZES:
+        sized = Benchmark("noise", {}, resize=resize)
+        framing = make_framing(_CONFIG.value, sized, pretrained.config)
         image = make_image(hw)
         network = None
         for name in _LISTS:
@@ -79,26 +88,15 @@ def random_model() -> Any:
 
 
 def make_segmenter(pretrained: Any, framing: Any, name: str) -> Any:
-    """Returns a segmenter of the protocol fcclip that knows the names of a list."""
-    from uniovseg_jax.benchmarks.class_list import load_class_list
-    from uniovseg_jax.inference.results import SemanticRules
-    from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter, SegmenterConfig
-    from uniovseg_jax.proposals import ProposalConfig
+    """Returns a segmenter of the configuration that knows the names of a list."""
+    import dataclasses
 
-    config = SegmenterConfig(
-        proposals=ProposalConfig(
-            points_per_side=20,
-            score_threshold=0.5,
-            nms_iou=0.7,
-            nms_inside=2.0,
-            max_proposals=_MASKS,
-        ),
-        framing=framing,
-        object_threshold=0.0,
-        overlap_threshold=0.8,
-        semantic=SemanticRules(fill=True, weigh_by_quality=True),
-        templates="single",
-    )
+    from uniovseg_jax.benchmarks.class_list import load_class_list
+    from uniovseg_jax.eval.from_config import make_segmenter_config
+    from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter
+
+    # Names are embedded once for a whole run, which is not measured here.
+    config = dataclasses.replace(make_segmenter_config(_CONFIG.value, framing), templates="single")
     segmenter = OpenVocabularySegmenter(pretrained, config)
     segmenter.use_vocabulary(load_class_list(name).vocabulary())
     return segmenter
@@ -107,22 +105,24 @@ def make_segmenter(pretrained: Any, framing: Any, name: str) -> Any:
 def time_host(
     segmenter: Any, width: int, source: Any, image: Any, name: str
 ) -> tuple[float, float, float]:
-    """Returns seconds of reading, merging and scoring one image, semantic and panoptic."""
+    """Returns seconds of reading one image, and of merging and scoring it on all three tasks."""
     import numpy as np
 
-    from uniovseg_jax.benchmarks.benchmark import Benchmark
+    from uniovseg_jax.benchmarks.benchmark import Benchmark, TrueInstance
     from uniovseg_jax.benchmarks.class_list import load_class_list
     from uniovseg_jax.eval.panoptic import Segment
     from uniovseg_jax.eval.stopwatch import Stopwatch
-    from uniovseg_jax.eval.tasks import PanopticTask, SemanticTask
+    from uniovseg_jax.eval.tasks import InstanceTask, PanopticTask, SemanticTask
     from uniovseg_jax.image_io import decode_image, read_labels
     from uniovseg_jax.inference.segmenter import ImageProposals
+    from uniovseg_jax.masks import rle_encode
 
     classes, rng = load_class_list(name), np.random.default_rng(0)
-    logits = smooth_masks(source.pixels.shape[0] // 4, source.pixels.shape[1] // 4)
-    embeddings = rng.normal(size=(_MASKS, width)).astype(np.float32)
+    count = segmenter.config.proposals.max_proposals or 250
+    logits = smooth_masks(count, source.pixels.shape[0] // 4, source.pixels.shape[1] // 4)
+    embeddings = rng.normal(size=(count, width)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    scores = rng.uniform(0.5, 1, _MASKS).astype(np.float32)
+    scores = rng.uniform(0.5, 1, count).astype(np.float32)
     proposals = ImageProposals(source.full_size(logits), scores, embeddings)
     benchmark = Benchmark("noise", {}, classes=classes)
     cells = (1 + np.arange(_TRUE_SEGMENTS)).reshape(4, -1)
@@ -130,13 +130,18 @@ def time_host(
     columns = np.arange(image.shape[1]) * cells.shape[1] // image.shape[1]
     ids = cells[rows[:, None], columns].astype(np.int32)
     segments = tuple(Segment(n, n % len(classes)) for n in range(1, _TRUE_SEGMENTS + 1))
+    objects = tuple(
+        TrueInstance(rle_encode(mask), s.category, float(mask.sum()))
+        for s in segments
+        if (mask := ids == s.id).any() and classes.is_thing[s.category]
+    )
     files = encode(image, "JPEG"), encode(ids.astype(np.uint8), "PNG")
     load = seconds(lambda: (decode_image(files[0], "image"), read_labels(files[1], "labels")))
     found = []
     for _ in range(_REPEATS):
         watch = Stopwatch()
-        tasks = SemanticTask(benchmark, classes), PanopticTask(benchmark, classes)
-        truths: list[Any] = [ids - 1, (ids, segments)]
+        tasks = [task(benchmark, classes) for task in (SemanticTask, PanopticTask, InstanceTask)]
+        truths: list[Any] = [ids - 1, (ids, segments), objects]
         for task, truth in zip(tasks, truths, strict=True):
             task.score("noise", truth, segmenter, proposals, watch)
         found.append((watch.seconds["merge"], watch.seconds["metric"]))
@@ -144,15 +149,15 @@ def time_host(
     return load, merge, metric
 
 
-def smooth_masks(h: int, w: int) -> Any:
+def smooth_masks(count: int, h: int, w: int) -> Any:
     """Returns logits of discs of many sizes all over the map."""
     import numpy as np
 
     rng = np.random.default_rng(1)
     y, x = np.mgrid[:h, :w]
-    centres = rng.uniform(0, 1, (_MASKS, 2)) * (h, w)
-    radii = rng.uniform(0.03, 0.4, _MASKS) * min(h, w)
-    logits = np.empty((_MASKS, h, w), np.float32)
+    centres = rng.uniform(0, 1, (count, 2)) * (h, w)
+    radii = rng.uniform(0.03, 0.4, count) * min(h, w)
+    logits = np.empty((count, h, w), np.float32)
     for logit, (cy, cx), radius in zip(logits, centres, radii, strict=True):
         logit[:] = (radius - np.hypot(y - cy, x - cx)) / 4
     return logits
@@ -188,4 +193,6 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
+    # As scripts/evaluate.py does, and for its reason.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app.run(main)

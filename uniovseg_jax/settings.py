@@ -1,12 +1,27 @@
 """Settings that a folder was made with, beside those of whoever comes back to it."""
 
 import json
+import pathlib
 from typing import Any
 
 
 def as_json(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns settings as they come back from a file: tuples are lists."""
     return json.loads(json.dumps(settings))
+
+
+def read_settings(path: pathlib.Path) -> Any:
+    """Reads settings that a folder was made with.
+
+    Raises:
+      ValueError: If the file is damaged.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise ValueError(
+            f"{path} is damaged, it holds no JSON; delete it, or its whole folder to begin anew."
+        ) from None
 
 
 def first_difference(old: Any, new: Any, name: str = "") -> str:

@@ -131,3 +131,54 @@ def test_published_names_of_every_list_fit(name, tmp_path):
     assert len(vocabulary.categories) == len(classes)
     for category, row in zip(vocabulary.categories, rows, strict=True):
         assert category.names == tuple(dict.fromkeys(row["prompt_names"]))
+    # The file itself will do as well.
+    assert classes.vocabulary(folder / f"{name}.json") == vocabulary
+
+
+def json_rows(**changes):
+    rows = [
+        {"id": number, "index": n, "prompt_names": [f"name {n}", "shared"]}
+        for n, number in enumerate((3, 9, 40))
+    ]
+    rows[1] |= changes
+    return {"classes": rows}
+
+
+def test_names_in_json_are_found_by_their_indices_in_any_order(tmp_path):
+    path = tmp_path / "names.json"
+    document = json_rows(prompt_names=["one  name", "more, or less", "One name"])
+    document["classes"].reverse()
+    path.write_text(json.dumps(document))
+    for synonym_ids in ("id", "index", "index + 1"):
+        vocabulary = tiny(synonym_ids).vocabulary(str(path))
+        assert vocabulary.labels == ("name 0", "one name", "name 2")
+        assert vocabulary.categories[1].names == ("one name", "more, or less")
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([], 'expected an object with a list "classes"'),
+        ({"classes": [3]}, 'a list "classes" of objects'),
+        ({"classes": []}, "has 0 classes; expected those of tiny, with an index from 0 to 2 each"),
+        (json_rows(index=0), "with an index from 0 to 2 each"),
+        (json_rows(index="1"), "with an index from 0 to 2 each"),
+        (json_rows(id=8), "class 1: id 8; screen of tiny is 9"),
+        (json_rows(prompt_names=[]), 'class 1: expected names in "prompt_names"'),
+        (json_rows(prompt_names=["a", " "]), 'class 1: expected names in "prompt_names"'),
+        (json_rows(prompt_names="cat"), 'class 1: expected names in "prompt_names"'),
+    ],
+)
+def test_every_class_of_names_in_json_is_checked(tmp_path, document, message):
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=message):
+        tiny("id").vocabulary(path)
+
+
+def test_names_in_json_that_are_missing_or_cut_name_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"names\.json: no such file"):
+        tiny("id").vocabulary(tmp_path / "names.json")
+    (tmp_path / "names.json").write_text('{"classes"')
+    with pytest.raises(ValueError, match=r"names\.json is no JSON"):
+        tiny("id").vocabulary(tmp_path / "names.json")

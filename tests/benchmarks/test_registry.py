@@ -3,7 +3,13 @@
 import layouts
 import pytest
 
-from uniovseg_jax.benchmarks.paper import OURS, paper_matching_accuracy, paper_rows, paper_score
+from uniovseg_jax.benchmarks.paper import (
+    OURS,
+    names_notes,
+    paper_matching_accuracy,
+    paper_rows,
+    paper_score,
+)
 from uniovseg_jax.benchmarks.registry import BENCHMARKS, open_benchmarks
 
 
@@ -44,3 +50,9 @@ def test_the_papers_numbers_are_those_of_known_benchmarks():
     assert any(row.method == OURS for row in paper_rows())
     assert paper_matching_accuracy("ade20k_150")[768,] == (45.2, 0.1)
     assert paper_matching_accuracy("cityscapes") == {}
+
+
+def test_official_names_beside_a_number_of_the_paper_are_noted():
+    (note,) = names_notes("ade20k_847", "")
+    assert "longer lists of names" in note
+    assert names_notes("ade20k_847", "names.txt") == names_notes("folder", "") == ()

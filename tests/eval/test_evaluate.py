@@ -18,6 +18,7 @@ from uniovseg_jax.eval import evaluate as evaluation
 from uniovseg_jax.eval import parts
 from uniovseg_jax.eval.evaluate import evaluate
 from uniovseg_jax.eval.named import NamedScorer
+from uniovseg_jax.eval.result_files import without_settings
 from uniovseg_jax.locks import held_alone
 
 
@@ -106,6 +107,11 @@ def test_a_finished_folder_scores_nothing_and_other_settings_are_named(
     ):
         with pytest.raises(ValueError, match=named):
             score("pascal_voc20b", tiny_model_dir, tmp_path, output, **changes)
+    record = {"images": 2, "background": "none"}
+    (tmp_path / "VOCdevkit" / "prepared_val.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"preparation was 'None' and is .*background"):
+        score("pascal_voc20b", tiny_model_dir, tmp_path, output)
+    (tmp_path / "VOCdevkit" / "prepared_val.json").unlink()
     with pytest.raises(ValueError, match="benchmark was 'pascal_voc20b' and is 'pascal_voc21'"):
         score("pascal_voc21", tiny_model_dir, tmp_path, output)
 
@@ -133,6 +139,7 @@ def test_the_released_protocol_has_its_own_sizes_and_thresholds(
     assert found["settings"]["config"]["merge"]["object_threshold"] == 0.7
     assert found["num_images"] == 2 and found["limited"]
     table = (output / "results.md").read_text()
+    assert "papers score with longer lists of names" in without_settings(table)
     assert "2 images (limited), protocol `released`" in table
     assert "| 39.7 |" in table and '"object_threshold": 0.7' in table
 
@@ -164,6 +171,31 @@ def test_a_suite_has_a_folder_for_every_part_and_their_means(
     assert json.loads((output / "results.json").read_text()) == means
     assert "| promptable.box.iou |" in (output / "results.md").read_text()
     assert json.loads((output / "sample.json").read_text())["num_masks"] == 6
+
+
+def test_a_part_without_masks_is_left_out_of_the_means_which_say_so(
+    tiny_model_dir, tmp_path, monkeypatch, one_device
+):
+    for part in ("fence", "wire"):
+        prompted(tmp_path, f"ishape_dataset/{part}/val")
+    layouts.write_labels(
+        tmp_path / "ishape_dataset/fence/val/instance_map/0.png", np.zeros((8, 10)), np.uint16
+    )
+    whole = PROMPTED_SETS["ishape"]
+    assert isinstance(whole, PromptedSuite)
+    chosen = ("ishape/fence", "ishape/wire")
+    suite = PromptedSuite(tuple(part for part in whole.parts if part.name in chosen))
+    monkeypatch.setitem(registry.PROMPTED_SETS, "ishape", suite)
+    first, second, means = score(
+        "ishape", tiny_model_dir, tmp_path, tmp_path / "out", limit=1, prompts__modes=("box",)
+    )
+    assert first["scores"]["promptable"] == {}
+    own = second["scores"]["promptable"]["box"]["iou"]
+    assert means["scores"]["promptable"]["box"]["iou"] == own
+    assert means["scores"]["promptable"]["box"]["datasets"] == 1
+    assert means["parts"] == ["ishape/wire"]
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert "has a mask in ishape/fence: the means leave it out." in table
 
 
 def test_rendered_scenes_are_scored_like_photographs(tiny_model_dir, tmp_path, one_device):
@@ -198,6 +230,11 @@ def cut_label(root):
     Image.fromarray(np.zeros((8, 10, 3), np.uint8)).save(path)
 
 
+def damage_note(root):
+    (root / "out").mkdir()
+    (root / "out" / "checked.json").write_text('[{"data"')
+
+
 def write_synonyms(root):
     (root / "words.txt").write_text("\n".join(f"{n}:word{n}" for n in range(20)))
 
@@ -216,6 +253,18 @@ def write_synonyms(root):
         (None, {"split": "test"}, "no split 'test'; expected train or val"),
         (None, {"benchmark": "voc"}, "Unknown benchmark 'voc'"),
         (None, {"benchmark": "cityscapes"}, "no folder .*cityscapes"),
+        (None, {"templates": "vild80"}, "Unknown templates 'vild80'; expected one of .*vild14"),
+        (None, {"input__pad_to": 50}, "pad_to must be a multiple of 32, got 50"),
+        (None, {"input__short": 2000}, "short <= longest, got short=2000, longest=64"),
+        (None, {"input__kind": "wide"}, "input.kind is 'wide'; expected short_side or letterbox"),
+        (None, {"input__kind": "letterbox", "input__side": 40}, "side must be .* 32, got 40"),
+        (None, {"scales": ()}, r"config.scales is \(\); expected positive numbers, at least one"),
+        (None, {"scales": (1.0, -1.0)}, "expected positive numbers"),
+        (None, {"limit": -1}, "config.limit is -1; expected 0 or more"),
+        (None, {"worst": -1}, "config.worst is -1; expected 0 or more"),
+        (None, {"threads_per_device": 0}, "config.threads_per_device is 0; expected 1 or more"),
+        (None, {"merge__max_instances": 0}, "config.merge.max_instances is 0; expected 1 or more"),
+        (damage_note, {}, r"checked\.json is damaged, it holds no JSON"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_model_is_loaded(
@@ -229,7 +278,7 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         score("pascal_voc21", tmp_path, tmp_path, tmp_path / "out", **changes)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out" / "checked.json").exists()
+    assert damage is damage_note or not (tmp_path / "out" / "checked.json").exists()
 
 
 def test_modes_and_tasks_of_prompts_are_checked_first(tmp_path, monkeypatch):

@@ -60,3 +60,10 @@ def test_a_damaged_line_is_one_sentence(tmp_path, line):
     (tmp_path / "images-00003.jsonl").write_text('{"id": "a"}\n' + line + "\n")
     with pytest.raises(ValueError, match=r"images-00003\.jsonl holds a line that is no result"):
         read_image_log(tmp_path)
+
+
+def test_damaged_settings_are_one_sentence_with_the_file(tmp_path):
+    (tmp_path / "run.json").write_text('{"benchmark": "vo')
+    with pytest.raises(ValueError, match=r"run\.json is damaged, it holds no JSON") as caught:
+        ImageLog(tmp_path, {"benchmark": "voc"})
+    assert "\n" not in str(caught.value)

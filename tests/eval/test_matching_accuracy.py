@@ -112,6 +112,16 @@ def test_classes_are_those_of_plain_loops(clip_only, average):
     assert len({tuple(classes) for classes in found}) > 1 and len(set(found[0].tolist())) > 1
 
 
+def test_all_threads_of_a_device_share_its_weights(clip_only):
+    names = unit_vectors(np.random.default_rng(0), 5, clip_only.config.clip.embed_dim)
+    namer = RegionNamer(clip_only, names, NAME_TO_CLASS, (64,))
+    first, second = jax.devices()[:2]
+    one, other = namer.on_device(first), namer.on_device(first)
+    assert jax.tree.leaves(one._variables)[0] is jax.tree.leaves(other._variables)[0]
+    elsewhere = jax.tree.leaves(namer.on_device(second)._variables)[0]
+    assert elsewhere.devices() == {second}
+
+
 def test_how_many_masks_are_pooled_at_a_time_changes_nothing(clip_only):
     rng = np.random.default_rng(2)
     names = unit_vectors(rng, 5, clip_only.config.clip.embed_dim)

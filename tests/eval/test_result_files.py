@@ -10,7 +10,13 @@ from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
 from uniovseg_jax.eval.instance import InstanceScores
 from uniovseg_jax.eval.panoptic import PanopticScores, Segment
 from uniovseg_jax.eval.promptable import PromptableScores
-from uniovseg_jax.eval.result_files import as_percent, flat_scores, make_table, write_results
+from uniovseg_jax.eval.result_files import (
+    as_percent,
+    flat_scores,
+    make_table,
+    without_settings,
+    write_results,
+)
 from uniovseg_jax.eval.tasks import SemanticTask
 
 CLASSES = ClassList("two", (ClassInfo(7, "sky", isthing=False), ClassInfo(3, "cat", isthing=True)))
@@ -89,6 +95,23 @@ def test_the_table_has_the_papers_numbers_beside_ours():
     assert "2 images (limited), protocol `released`, 2024-02-29" in table
     assert "load 0.250" in table and "Not verified: Nobody looked." in table
     assert "| semantic.miou | 31.23 |  |" in make_table(document(scores, "folder"))
+
+
+def test_what_is_printed_has_the_thresholds_and_what_nobody_verified():
+    given = document({"semantic": {"all": {"miou": 1.0}}})
+    given["settings"]["config"] |= {
+        "proposals": {"nms_iou": 0.7},
+        "merge": {"fill": True},
+        "prompts": {"modes": ["box", "center"]},
+    }
+    table = make_table(given)
+    printed = without_settings(table)
+    assert "Protocol `released`: nms_iou 0.7, fill True.\n" in printed
+    assert printed.endswith("Not verified: Nobody looked.\n")
+    assert len(printed) < len(table) and '"nms_iou": 0.7' in table[len(printed) :]
+    given["scores"] = {"promptable": {"box": {"iou": 1.0}}}
+    printed = without_settings(make_table(given))
+    assert "Protocol `released`: modes box+center.\n" in printed
 
 
 def test_scores_by_dotted_names_leave_classes_out():

@@ -136,3 +136,19 @@ def test_missing_vocabularies_and_parts_are_refused(pretrained, image):
     clip = Pretrained(pretrained.model, pretrained.config, {}, None, ("clip",), {})
     with pytest.raises(ValueError, match="parts clip and masks; this one has clip"):
         OpenVocabularySegmenter(clip)
+
+
+def test_a_mask_too_small_to_be_seen_is_no_likelier_one_class_than_another(pretrained, image):
+    config = dataclasses.replace(pretrained.config, pooling="binary")
+    model = dataclasses.replace(pretrained, config=config, model=UniOVSeg(config))
+    segmenter = OpenVocabularySegmenter(model, CONFIG)
+    segmenter.set_vocabulary(WORDS)
+    masks = np.zeros((3, *image.shape[:2]), bool)
+    masks[0] = True
+    masks[1, 1, 1] = True
+    named = segmenter.name(segmenter.embed_masks(image, masks), "instance")
+    assert named.probs[0].max() > 0.34
+    np.testing.assert_allclose(named.probs[1:], 1 / 3, atol=1e-6)
+    # What is like no name is void where a least cosine is asked for.
+    segmenter.set_vocabulary(WORDS, min_cosine=1e-6)
+    assert len(segmenter.name(segmenter.embed_masks(image, masks), "instance").probs) <= 1

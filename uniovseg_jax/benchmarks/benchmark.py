@@ -59,6 +59,9 @@ class Benchmark:
         a run; None if only decoding tells.
       void_class: Index of the class that void predictions stand for; None if they are mistakes.
       read_image: Image by id, where images are in no files of their own.
+      preparation: How the files were made, where the package made them and said so.
+      file_ids: By task, what the files of the truth number the classes by, in their order; the ids
+        of `classes` where a task is not there.
     """
 
     name: str
@@ -75,6 +78,8 @@ class Benchmark:
     read_sizes: Callable[[str], tuple[int, int]] | None = None
     void_class: int | None = None
     read_image: Callable[[str], UInt8[np.ndarray, "h w 3"]] | None = None
+    preparation: Mapping[str, Any] | None = None
+    file_ids: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     def image(self, image_id: str, hw: tuple[int, int] | None) -> UInt8[np.ndarray, "h w 3"]:
         """Returns an image, RGB.

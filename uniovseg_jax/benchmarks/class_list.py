@@ -91,8 +91,9 @@ class ClassList:
 
         Args:
           synonyms: File with a line `id:name1,name2` for every class, numbered as `synonym_ids`
-            says; where that counts from 1, a line 0 is of no class. Without a file the official
-            names are taken.
+            says; where that counts from 1, a line 0 is of no class. Or a .json file with an object
+            whose list `classes` has `index`, `prompt_names` and perhaps `id` for every class.
+            Without a file the official names are taken.
 
         Raises:
           FileNotFoundError: If there is no such file.
@@ -101,7 +102,9 @@ class ClassList:
         if synonyms is None:
             names = [distinct_names((info.name, *info.synonyms)) for info in self.classes]
         else:
-            names = self._published_names(synonyms)
+            path = pathlib.Path(synonyms)
+            json_form = path.suffix.lower() == ".json"
+            names = self._json_names(path) if json_form else self._published_names(path)
         things = self.is_thing.tolist()
         return Vocabulary(tuple(map(Category, names, things)))
 
@@ -132,6 +135,40 @@ class ClassList:
                     f"for each of the {len(self)} classes."
                 )
         return [lines[number] for number in numbers]
+
+    def _json_names(self, path: pathlib.Path) -> list[tuple[str, ...]]:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; expected a class list.")
+        try:
+            document = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: {error}.") from error
+        rows = document.get("classes") if isinstance(document, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f'{path}: expected an object with a list "classes" of objects.')
+        by_index = {index: row for row in rows if isinstance(index := row.get("index"), int)}
+        if len(rows) != len(self) or by_index.keys() != set(range(len(self))):
+            raise ValueError(
+                f"{path} has {len(rows)} classes; expected those of {self.name}, with an index "
+                f"from 0 to {len(self) - 1} each."
+            )
+        found = []
+        for index, info in enumerate(self.classes):
+            row = by_index[index]
+            names = row.get("prompt_names")
+            if row.get("id", info.id) != info.id:
+                raise ValueError(
+                    f"{path}, class {index}: id {row['id']}; {info.name} of {self.name} is "
+                    f"{info.id}."
+                )
+            if not isinstance(names, list) or not names or not all(map(_is_name, names)):
+                raise ValueError(f'{path}, class {index}: expected names in "prompt_names".')
+            found.append(distinct_names(" ".join(name.split()) for name in names))
+        return found
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def load_class_list(name: str) -> ClassList:

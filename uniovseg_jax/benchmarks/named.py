@@ -32,6 +32,10 @@ from uniovseg_jax.vocabulary import read_class_lines
 _VOID_8, _VOID_16 = 255, 65535
 # Values of Cityscapes' label maps, of which 19 are scored.
 _CITYSCAPES_VALUES = range(34)
+_CITYSCAPES_AP_UNVERIFIED = (
+    "Instance AP is COCO's rule on the things of the panoptic files; Cityscapes' own script reads "
+    "other files by other rules, and how far both numbers lie apart was not checked.",
+)
 
 
 def open_coco_panoptic(root: pathlib.Path, split: str) -> Benchmark:
@@ -98,7 +102,10 @@ def open_cityscapes(root: pathlib.Path, split: str) -> Benchmark:
     )
     # Images by their ids: the names of images in that file exist nowhere.
     json_path = folder / "gtFine" / f"cityscapes_panoptic_{split}.json"
-    return _with_panoptic(benchmark, json_path, classes)
+    benchmark = _with_panoptic(benchmark, json_path, classes)
+    if benchmark.read_instances is None:
+        return benchmark
+    return dataclasses.replace(benchmark, unverified=_CITYSCAPES_AP_UNVERIFIED)
 
 
 def open_folder(root: pathlib.Path, split: str) -> Benchmark:
@@ -141,6 +148,7 @@ def _with_panoptic(
         benchmark,
         read_panoptic=maps.read,
         read_instances=maps.instances,
+        file_ids={**benchmark.file_ids, "panoptic": _ids(categories), "instance": _ids(categories)},
         read_sizes=_same_size(benchmark.read_sizes, maps.hw, json_path),
     )
 
@@ -156,8 +164,13 @@ def _with_instances(
     return dataclasses.replace(
         benchmark,
         read_instances=coco.instances,
+        file_ids={**benchmark.file_ids, "instance": _ids(categories)},
         read_sizes=_same_size(benchmark.read_sizes, coco.hw, json_path),
     )
+
+
+def _ids(classes: ClassList) -> tuple[int, ...]:
+    return tuple(info.id for info in classes.classes)
 
 
 def _same_size(

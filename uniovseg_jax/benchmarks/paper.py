@@ -55,6 +55,23 @@ def paper_matching_accuracy(benchmark: str) -> dict[tuple[int, ...], tuple[float
     }
 
 
+def names_notes(benchmark: str, synonyms: str) -> tuple[str, ...]:
+    """Returns what is to be said of the names where a result stands beside one of the paper's.
+
+    Args:
+      benchmark: Its name.
+      synonyms: File with names of the classes; empty for the official names.
+    """
+    own = [row.scores for row in paper_rows() if row.method == OURS]
+    reported = any(benchmark in scores for scores in own) or paper_matching_accuracy(benchmark)
+    if synonyms or not reported:
+        return ()
+    return (
+        "Classes have their official names here; papers score with longer lists of names "
+        "(synonyms), so that their numbers are not those of the same task.",
+    )
+
+
 @functools.cache
 def _read() -> dict[str, Any]:
     return json.loads(_FILE.read_text(encoding="utf-8"))

@@ -49,6 +49,7 @@ def semantic_benchmark(
         read_semantic=labels.read,
         classes=classes,
         read_sizes=labels.hw,
+        file_ids={"semantic": tuple(sorted(labels.index_of, key=labels.index_of.__getitem__))},
     )
 
 

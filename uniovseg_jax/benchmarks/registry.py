@@ -5,6 +5,7 @@ import pathlib
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.named import NAMED
+from uniovseg_jax.benchmarks.preparation_record import with_preparation
 from uniovseg_jax.benchmarks.prompted import PROMPTED_SETS
 
 BENCHMARKS = (*NAMED, *PROMPTED_SETS)
@@ -29,7 +30,8 @@ def open_benchmarks(
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no data folder {folder}.")
     if name in NAMED:
-        return (NAMED[name](folder, split or "val"),)
+        split = split or "val"
+        return (with_preparation(NAMED[name](folder, split), folder, split),)
     opened = PROMPTED_SETS[name](folder, split or None)
     return opened if isinstance(opened, tuple) else (opened,)
 

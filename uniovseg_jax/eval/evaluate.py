@@ -10,6 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from uniovseg_jax.benchmarks.paper import names_notes
 from uniovseg_jax.eval.from_config import (
     deciding_settings,
     framing_settings,
@@ -19,6 +20,7 @@ from uniovseg_jax.eval.from_config import (
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.parts import PROMPTABLE, Part, check_parts, digest, note_checked, open_parts
+from uniovseg_jax.eval.prediction_files import FOLDER, PredictionFiles
 from uniovseg_jax.eval.promptable import suite_means
 from uniovseg_jax.eval.prompted import PromptScorer
 from uniovseg_jax.eval.result_files import as_percent, write_results
@@ -113,7 +115,10 @@ def _score_part(
     with all_or_none("Preparing the model"):
         framing = make_framing(config, part.benchmark, model.pretrained.config)
         settings = _settings(part, config, model, framing)
-        scorer = make_scorer(part, config, model, framing)
+        files = None
+        if config.save_predictions:
+            files = PredictionFiles(folder / FOLDER, part.benchmark)
+        scorer = make_scorer(part, config, model, framing, files)
     # Where a folder is shared by a network, others see a file as it was when it was closed.
     with all_or_none("Scoring"), _open_log(folder, settings) as log:
         score_images(scorer, ids, log, config.threads_per_device, progress)
@@ -122,6 +127,8 @@ def _score_part(
             return None
         done = read_image_log(folder)
         results = ordered(done, ids)
+        if files is not None:
+            files.finish(part.tasks, ids)
         document = as_percent(
             {
                 "benchmark": part.benchmark.name,
@@ -130,7 +137,7 @@ def _score_part(
                 "limited": bool(config.limit),
                 "model": model.about,
                 "settings": settings,
-                "unverified": list(part.benchmark.unverified),
+                "unverified": _unverified(part, config),
                 "scores": scorer.total(results),
                 "seconds_per_image": _median_seconds(results),
                 "versions": versions(),
@@ -157,7 +164,11 @@ def _open_log(folder: pathlib.Path, settings: dict[str, Any]) -> ImageLog:
 
 
 def make_scorer(
-    part: Part, config: ml_collections.ConfigDict, model: EvaluatedModel, framing: Framing
+    part: Part,
+    config: ml_collections.ConfigDict,
+    model: EvaluatedModel,
+    framing: Framing,
+    files: PredictionFiles | None = None,
 ) -> NamedScorer | PromptScorer:
     """Returns what scores the images of a part."""
     if part.vocabulary is None:
@@ -173,7 +184,7 @@ def make_scorer(
         model.pretrained, make_segmenter_config(config, framing), config.text_cache or None
     )
     segmenter.use_vocabulary(part.vocabulary)
-    return NamedScorer(part.benchmark, part.tasks, segmenter)
+    return NamedScorer(part.benchmark, part.tasks, segmenter, files)
 
 
 def _settings(
@@ -190,10 +201,17 @@ def _settings(
             "input": framing_settings(framing),
             "model": model.about["sha256"],
             "images": part.images_sha256,
+            "preparation": part.benchmark.preparation,
             "classes": {"name": classes.name, "sha256": classes.sha256} if classes else None,
             "names": {"count": len(names), "sha256": digest(names)},
         }
     )
+
+
+def _unverified(part: Part, config: ml_collections.ConfigDict) -> list[str]:
+    benchmark = part.benchmark
+    notes = () if part.vocabulary is None else names_notes(benchmark.name, config.synonyms)
+    return [*benchmark.unverified, *notes]
 
 
 def _median_seconds(results: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -205,16 +223,26 @@ def _median_seconds(results: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _suite_document(
     config: ml_collections.ConfigDict, results: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Returns the means of a suite, in percent as its parts are."""
-    scores = {result["benchmark"]: result["scores"][PROMPTABLE] for result in results}
+    """Returns the means of a suite, in percent as its parts are.
+
+    A part without a mask among its images, as a limit or a sample may leave it, has no score to go
+    into the means, which say so.
+    """
+    everything = {result["benchmark"]: result["scores"][PROMPTABLE] for result in results}
+    scores = {name: modes for name, modes in everything.items() if modes}
     sentences = dict.fromkeys(text for result in results for text in result["unverified"])
+    if without := [name for name in everything if name not in scores]:
+        text = (
+            f"No image that was scored has a mask in {', '.join(without)}: the means leave it out."
+        )
+        sentences[text] = None
     return {
         **results[0],
         "benchmark": config.benchmark,
         "num_images": sum(result["num_images"] for result in results),
         "settings": {"benchmark": config.benchmark, "config": results[0]["settings"]["config"]},
         "parts": list(scores),
-        "scores": {PROMPTABLE: suite_means(scores)},
+        "scores": {PROMPTABLE: suite_means(scores) if scores else {}},
         "seconds_per_image": {},
         "unverified": list(sentences),
     }

@@ -1,6 +1,8 @@
 """What a configuration of configs/eval.py stands for."""
 
 import dataclasses
+import functools
+from typing import Any
 
 import ml_collections
 
@@ -9,10 +11,55 @@ from uniovseg_jax.inference.framing import Framing, Letterbox, ShortSide
 from uniovseg_jax.inference.results import SemanticRules
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.models.presets import UniOVSegConfig
+from uniovseg_jax.prompt_templates import TEMPLATES
 from uniovseg_jax.proposals import ProposalConfig
 
 # Fields that decide how a run goes and not what it gives.
 _OF_THE_RUN = ("threads_per_device", "worst", "text_cache")
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Looks at all that can be judged without data and without a model.
+
+    Raises:
+      ValueError: If a setting is impossible; it names the first.
+    """
+    least = {
+        "limit": 0,
+        "worst": 0,
+        "threads_per_device": 1,
+        "prompts.points_per_side": 1,
+        "prompts.seed": 0,
+        "input.short": 0,
+        "input.longest": 0,
+        "input.side": 0,
+        "proposals.points_per_side": 0,
+        "proposals.max_proposals": 0,
+        "merge.max_instances": 1,
+    }
+    for name, low in least.items():
+        value: Any = functools.reduce(getattr, name.split("."), config)
+        if value < low:
+            raise ValueError(f"config.{name} is {value}; expected {low} or more.")
+    if config.templates not in TEMPLATES:
+        raise ValueError(
+            f"Unknown templates {config.templates!r}; expected one of {', '.join(TEMPLATES)}."
+        )
+    if not config.scales or min(config.scales) <= 0:
+        raise ValueError(
+            f"config.scales is {tuple(config.scales)}; expected positive numbers, at least one."
+        )
+    kinds = ("short_side", "letterbox")
+    if config.input.kind not in kinds:
+        raise ValueError(f"input.kind is {config.input.kind!r}; expected {' or '.join(kinds)}.")
+    if config.input.kind == "letterbox" and config.input.side:
+        Letterbox(config.input.side)
+
+
+def check_framing(config: ml_collections.ConfigDict, benchmark: Benchmark) -> None:
+    """Raises a ValueError if the images of a benchmark cannot be brought to the sizes asked for."""
+    if config.input.kind == "short_side":
+        _short_side(config, benchmark, ())
 
 
 def make_framing(
@@ -20,18 +67,18 @@ def make_framing(
 ) -> Framing:
     """Returns how images get into the network.
 
+    Args:
+      config: As `check_config` found it well.
+      benchmark: Whose sizes stand where the configuration has none.
+      model: Whose.
+
     Raises:
-      ValueError: If the kind or a size is impossible.
+      ValueError: If a size is impossible.
     """
     options = config.input
     if options.kind == "letterbox":
         return Letterbox(options.side or model.image_size)
-    if options.kind != "short_side":
-        raise ValueError(f"input.kind is {options.kind!r}; expected short_side or letterbox.")
-    short, longest = benchmark.resize
-    return ShortSide(
-        options.short or short, options.longest or longest, options.pad_to, model.clip.image_mean
-    )
+    return _short_side(config, benchmark, model.clip.image_mean)
 
 
 def make_segmenter_config(config: ml_collections.ConfigDict, framing: Framing) -> SegmenterConfig:
@@ -56,6 +103,13 @@ def make_segmenter_config(config: ml_collections.ConfigDict, framing: Framing) -
         scales=tuple(config.scales),
         flip=config.flip,
     )
+
+
+def _short_side(
+    config: ml_collections.ConfigDict, benchmark: Benchmark, mean: tuple[float, ...]
+) -> ShortSide:
+    options, (short, longest) = config.input, benchmark.resize
+    return ShortSide(options.short or short, options.longest or longest, options.pad_to, mean)
 
 
 def deciding_settings(config: ml_collections.ConfigDict) -> dict:

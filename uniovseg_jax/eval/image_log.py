@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from uniovseg_jax.files import write_whole
-from uniovseg_jax.settings import as_json, first_difference
+from uniovseg_jax.settings import as_json, first_difference, read_settings
 
 _SETTINGS_FILE = "run.json"
 
@@ -30,7 +30,7 @@ class ImageLog:
           process: Number of this process.
 
         Raises:
-          ValueError: If the folder was made with other settings.
+          ValueError: If the folder was made with other settings, or its file of them is damaged.
         """
         folder.mkdir(parents=True, exist_ok=True)
         _check_settings(folder / _SETTINGS_FILE, settings, process)
@@ -84,7 +84,7 @@ def _parse(line: str, path: pathlib.Path) -> dict[str, Any]:
 def _check_settings(path: pathlib.Path, settings: dict[str, Any], process: int) -> None:
     settings = as_json(settings)
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_settings(path)
         if other := first_difference(found, settings):
             raise ValueError(
                 f"{path.parent} was made with other settings ({other}); delete it or choose "

@@ -66,6 +66,7 @@ class RegionNamer:
         self._names, self._name_to_class, self._chunk = names, name_to_class, chunk
         self._average = average
         self._variables = {"params": {"clip": pretrained.variables["params"]["clip"]}}
+        self._variables_on: dict[Any, Any] = {}
         model = pretrained.model
 
         def embed(
@@ -84,9 +85,11 @@ class RegionNamer:
         self._scale = float(np.asarray(scale))
 
     def on_device(self, device: Any) -> "RegionNamer":
-        """Returns the same on a device."""
+        """Returns the same on a device; all of one device share its copy of the weights."""
+        if device not in self._variables_on:
+            self._variables_on[device] = jax.device_put(self._variables, device)
         other = copy.copy(self)
-        other._variables = jax.device_put(self._variables, device)
+        other._variables = self._variables_on[device]
         return other
 
     def embed(

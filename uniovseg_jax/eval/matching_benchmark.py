@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
-from uniovseg_jax.benchmarks.check import check_benchmark
+from uniovseg_jax.benchmarks.check import check_benchmark, check_labels
 from uniovseg_jax.benchmarks.class_list import ClassList
-from uniovseg_jax.benchmarks.paper import paper_matching_accuracy
+from uniovseg_jax.benchmarks.paper import names_notes, paper_matching_accuracy
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
 from uniovseg_jax.eval.matching_accuracy import RegionNamer
-from uniovseg_jax.eval.result_files import RESULTS_FILE, TABLE_FILE
+from uniovseg_jax.eval.result_files import RESULTS_FILE, SETTINGS_LINE, TABLE_FILE
 from uniovseg_jax.eval.run import ordered, score_images
 from uniovseg_jax.eval.true_regions import TRUTHS, region_reader
 from uniovseg_jax.files import write_whole
@@ -100,6 +100,7 @@ def measure_matching(
     benchmark = _open(settings, data_dir)
     settings = dataclasses.replace(settings, truth=settings.truth or _truths(benchmark)[0])
     check_benchmark(benchmark)
+    check_labels(benchmark, (settings.truth,), list(benchmark.images), progress)
     pretrained = load_pretrained(model)
     if settings.pooling:
         config = dataclasses.replace(pretrained.config, pooling=settings.pooling)
@@ -111,6 +112,7 @@ def measure_matching(
         "model": params_sha256(pretrained.variables),
         "images": _digest(benchmark.images),
         "names": _digest(scorer.names),
+        "preparation": benchmark.preparation,
     }
     with held_alone(output, "evaluation"):
         with ImageLog(output, made_with) as log:
@@ -125,7 +127,11 @@ def measure_matching(
             "model": {"directory": str(model), "sha256": made_with["model"]},
             "device": jax.devices()[0].device_kind,
             "settings": made_with,
-            "unverified": [*benchmark.unverified, _OPEN],
+            "unverified": [
+                *benchmark.unverified,
+                *names_notes(benchmark.name, settings.synonyms),
+                _OPEN,
+            ],
             **scorer.total(results),
             "versions": versions(),
         }
@@ -252,8 +258,8 @@ def make_matching_table(document: dict[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"Seconds: trunk and pooling of 16 masks on {document['device']}, no reading."]
-    lines += ["", "Settings:", "", "```", json.dumps(settings, indent=1), "```"]
     lines += [f"\nNot verified: {sentence}" for sentence in document["unverified"]]
+    lines += ["", SETTINGS_LINE, "", "```", json.dumps(settings, indent=1), "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.eval.prediction_files import PredictionFiles
 from uniovseg_jax.eval.stopwatch import Stopwatch
 from uniovseg_jax.eval.tasks import NAMED_TASKS, NamedTask
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter
@@ -19,6 +20,7 @@ class NamedScorer:
       benchmark: With classes.
       tasks: Some of `NAMED_TASKS` that the benchmark has.
       segmenter: With the vocabulary of the benchmark.
+      files: Where predictions are written; None if they are not kept.
 
     Raises:
       ValueError: If the benchmark has no classes or lacks a task, or the vocabulary has another
@@ -26,7 +28,11 @@ class NamedScorer:
     """
 
     def __init__(
-        self, benchmark: Benchmark, tasks: Sequence[str], segmenter: OpenVocabularySegmenter
+        self,
+        benchmark: Benchmark,
+        tasks: Sequence[str],
+        segmenter: OpenVocabularySegmenter,
+        files: PredictionFiles | None = None,
     ):
         if benchmark.classes is None:
             raise ValueError(f"{benchmark.name} has no classes to be scored with words.")
@@ -39,7 +45,7 @@ class NamedScorer:
         if not tasks:
             raise ValueError(f"No task of {benchmark.name} is asked for; expected at least one.")
         self.tasks: list[NamedTask] = [
-            NAMED_TASKS[task](benchmark, benchmark.classes) for task in tasks
+            NAMED_TASKS[task](benchmark, benchmark.classes, files) for task in tasks
         ]
         words, found = benchmark.words or benchmark.classes, segmenter.vocabulary.num_foreground
         if found != len(words):

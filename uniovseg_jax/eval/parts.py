@@ -15,8 +15,10 @@ from uniovseg_jax.benchmarks.check import check_benchmark, check_labels
 from uniovseg_jax.benchmarks.prompted import SCORED_WHOLE
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.benchmarks.sampling import sampled
+from uniovseg_jax.eval.from_config import check_config, check_framing
 from uniovseg_jax.eval.prompted import check_modes
 from uniovseg_jax.files import write_whole
+from uniovseg_jax.settings import read_settings
 from uniovseg_jax.vocabulary import Vocabulary
 
 PROMPTABLE = "promptable"
@@ -48,12 +50,17 @@ def open_parts(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Part, 
 
     Raises:
       FileNotFoundError: If the dataset or the file of synonyms is not there.
-      ValueError: If there is no such benchmark, split, task or mode, or the names are not those of
-        its classes.
+      ValueError: If a setting is impossible, there is no such benchmark, split, task or mode, or
+        the names are not those of its classes.
     """
+    check_config(config)
     benchmarks = open_benchmarks(config.benchmark, data_dir, config.split)
+    for benchmark in benchmarks:
+        check_framing(config, benchmark)
     tasks = _choose_tasks(config, benchmarks)
     if PROMPTABLE in tasks:
+        if config.save_predictions:
+            raise ValueError("config.save_predictions is for tasks with words, not for prompts.")
         check_modes(config.prompts.modes)
         return tuple(Part(benchmark, tasks, None) for benchmark in benchmarks)
     return tuple(
@@ -117,7 +124,9 @@ def digest(names: Any) -> str:
 
 def _is_checked(output: pathlib.Path, parts: Sequence[Part], data_dir: str) -> bool:
     path = output / _CHECKED_FILE
-    return path.is_file() and json.loads(path.read_bytes()) == _what_is_checked(parts, data_dir)
+    if not path.is_file():
+        return False
+    return read_settings(path) == _what_is_checked(parts, data_dir)
 
 
 def _what_is_checked(parts: Sequence[Part], data_dir: str) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from uniovseg_jax.benchmarks.paper import paper_score
 from uniovseg_jax.files import write_whole
 
 RESULTS_FILE, TABLE_FILE = "results.json", "results.md"
+# What all settings follow in a table; what is above it is short enough to be printed.
+SETTINGS_LINE = "Settings:"
 
 
 def as_percent(document: dict[str, Any], classes: ClassList | None) -> dict[str, Any]:
@@ -75,9 +77,28 @@ def make_table(document: dict[str, Any]) -> str:
     if seconds := document["seconds_per_image"]:
         shown = ", ".join(f"{name} {value:.3f}" for name, value in seconds.items())
         lines += ["", f"Median seconds per image: {shown}."]
-    lines += ["", "Settings:", "", "```", json.dumps(settings, indent=1), "```"]
+    if shown := _thresholds(document):
+        lines += ["", f"Protocol `{settings['config']['protocol']}`: {shown}."]
     lines += [f"\nNot verified: {sentence}" for sentence in document["unverified"]]
+    lines += ["", SETTINGS_LINE, "", "```", json.dumps(settings, indent=1), "```"]
     return "\n".join(lines) + "\n"
+
+
+def without_settings(table: str) -> str:
+    """Returns a table up to its settings, to be printed."""
+    return table.partition(f"\n{SETTINGS_LINE}")[0]
+
+
+def _thresholds(document: dict[str, Any]) -> str:
+    """Returns what decides what is proposed, kept and merged, or what is prompted, in one line."""
+    config = document["settings"]["config"]
+    groups = ("prompts",) if "promptable" in document["scores"] else ("proposals", "merge")
+    values = [pair for group in groups for pair in config.get(group, {}).items()]
+    return ", ".join(f"{name} {_plain(value)}" for name, value in values)
+
+
+def _plain(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _show(value: float | int | None) -> str:

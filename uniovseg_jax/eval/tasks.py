@@ -14,6 +14,7 @@ from uniovseg_jax.benchmarks.benchmark import Benchmark, LabelMap
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.eval.instance import InstanceScores, PredictedInstance
 from uniovseg_jax.eval.panoptic import VOID_ID, PanopticScores, Segment
+from uniovseg_jax.eval.prediction_files import PredictionFiles
 from uniovseg_jax.eval.semantic import SemanticScores
 from uniovseg_jax.eval.stopwatch import Stopwatch
 from uniovseg_jax.inference.merge import rank_instances
@@ -67,7 +68,10 @@ class SemanticTask:
 
     name, headline = "semantic", "miou"
 
-    def __init__(self, benchmark: Benchmark, classes: ClassList):
+    def __init__(
+        self, benchmark: Benchmark, classes: ClassList, files: PredictionFiles | None = None
+    ):
+        self._files = files
         self._benchmark, self._count = benchmark, len(classes)
 
     def truth(self, image_id: str) -> tuple[Any, tuple[int, int] | None]:
@@ -97,6 +101,9 @@ class SemanticTask:
         """Scores an image; it went as well as its own mIoU."""
         with watch("merge"):
             predicted = self.predict(segmenter, proposals)
+        if self._files is not None:
+            with watch("write"):
+                self._files.write_semantic(image_id, predicted)
         with watch("metric"):
             scores = SemanticScores(self._count)
             scores.add(predicted.astype(np.int32), truth)
@@ -122,7 +129,10 @@ class PanopticTask:
 
     name, headline = "panoptic", "pq"
 
-    def __init__(self, benchmark: Benchmark, classes: ClassList):
+    def __init__(
+        self, benchmark: Benchmark, classes: ClassList, files: PredictionFiles | None = None
+    ):
+        self._files = files
         self._benchmark, self._is_thing = benchmark, classes.is_thing
 
     def truth(self, image_id: str) -> tuple[Any, tuple[int, int] | None]:
@@ -143,9 +153,13 @@ class PanopticTask:
         with watch("merge"):
             named = segmenter.name(proposals, "panoptic")
             ids, merged = merge_panoptic(named, segmenter.config.overlap_threshold)
+            segments = [Segment(s.id, s.category) for s in merged]
+        if self._files is not None:
+            with watch("write"):
+                self._files.write_panoptic(image_id, ids, segments)
         with watch("metric"):
             scores = PanopticScores(self._is_thing)
-            scores.add(ids, [Segment(s.id, s.category) for s in merged], *truth)
+            scores.add(ids, segments, *truth)
             return scores.counters(), scores.compute()["all"]["pq"]
 
     def maps(
@@ -170,7 +184,10 @@ class InstanceTask:
 
     name, headline = "instance", "ap"
 
-    def __init__(self, benchmark: Benchmark, classes: ClassList):
+    def __init__(
+        self, benchmark: Benchmark, classes: ClassList, files: PredictionFiles | None = None
+    ):
+        self._files = files
         self._benchmark, self._count = benchmark, len(classes)
 
     def truth(self, image_id: str) -> tuple[Any, tuple[int, int] | None]:
@@ -196,6 +213,9 @@ class InstanceTask:
                 mask: rle_encode(named.masks.mask(mask) > 0) for mask in {r.mask for r in ranked}
             }
             predicted = [PredictedInstance(rles[r.mask], r.category, r.score) for r in ranked]
+        if self._files is not None:
+            with watch("write"):
+                self._files.write_instances(image_id, predicted)
         with watch("metric"):
             scores = InstanceScores(self._count)
             scores.add(image_id, predicted, truth)

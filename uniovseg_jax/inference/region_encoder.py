@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
+from uniovseg_jax.ops.pooling import mask_weights
 from uniovseg_jax.proposals import pad_masks
 from uniovseg_jax.weights.store import Pretrained
 
@@ -39,7 +40,12 @@ class RegionEncoder:
         def embed(
             module: UniOVSeg, features: ImageFeatures, mask_logits: Float[Array, "n h w"]
         ) -> Float[Array, "n e"]:
-            return module.embed_regions(features, mask_logits[None], adapt)[0]
+            vectors = module.embed_regions(features, mask_logits[None], adapt)[0]
+            # Of a mask without any cell the network sees nothing: whatever it says is no region's.
+            # The compiler makes the same weights once, for here and for pooling.
+            map_hw = (features.trunk["res5"].shape[1], features.trunk["res5"].shape[2])
+            weights = mask_weights(mask_logits[None], map_hw, module.config.pooling)[0]
+            return jnp.where(weights.any((-2, -1))[:, None], vectors, 0.0)
 
         def embed_view(
             module: UniOVSeg,
@@ -70,6 +76,8 @@ class RegionEncoder:
         mask_logits: Float[np.ndarray, "n h w"],
     ) -> Float[np.ndarray, "n e"]:
         """Returns unit vectors, or the mean of those of all views.
+
+        A mask that weighs no cell of CLIP's map gets zeros, which are equally unlike all names.
 
         Args:
           variables: Of the model.

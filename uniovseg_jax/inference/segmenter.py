@@ -72,7 +72,8 @@ class ImageProposals:
     Attributes:
       masks: The proposals' logits.
       scores: Predicted quality of every mask, 0..1.
-      embeddings: Unit vectors of the regions, or the mean of those of several views.
+      embeddings: Unit vectors of the regions, or the mean of those of several views; zeros for
+        masks too small to be seen, whose classes are then all alike.
     """
 
     masks: FullSizeLogits

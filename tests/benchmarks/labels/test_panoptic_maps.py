@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
+from uniovseg_jax.benchmarks.labels import panoptic_maps
 from uniovseg_jax.benchmarks.labels.panoptic_maps import PanopticMaps
 from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.masks import rle_decode
@@ -59,6 +60,36 @@ def test_instances_are_the_things_that_can_be_seen(tmp_path, document):
     found = opened(tmp_path, document).instances("one")
     assert [(i.category, i.area, i.iscrowd) for i in found] == [(0, 1.0, False), (0, 2.0, True)]
     np.testing.assert_array_equal(rle_decode(found[1].rle), IDS == 7)
+
+
+def test_a_map_is_decoded_once_for_all_tasks_and_cannot_be_changed(tmp_path, document, monkeypatch):
+    maps, read = opened(tmp_path, document), []
+    real = panoptic_maps.read_panoptic_png
+    monkeypatch.setattr(
+        panoptic_maps, "read_panoptic_png", lambda path: read.append(path) or real(path)
+    )
+    ids, _ = maps.read("one")
+    assert len(maps.instances("one")) == 2 and maps.semantic("one").shape == ids.shape
+    assert len(read) == 1
+    with pytest.raises(ValueError, match="read-only"):
+        ids[0, 0] = 1
+
+
+def test_instances_of_random_maps_are_those_of_plain_comparisons(tmp_path):
+    rng = np.random.default_rng(0)
+    ids = np.kron(rng.integers(0, 6, (5, 7)), np.ones((3, 2), int)) * 1000
+    (tmp_path / "truth").mkdir()
+    channels = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+    Image.fromarray(channels).save(tmp_path / "truth" / "a.png")
+    infos = [
+        {"id": n * 1000, "category_id": 200 if n == 3 else 5, "area": 1, "iscrowd": 0}
+        for n in (5, 1, 2, 3, 4, 9)
+    ]
+    annotation = {"image_id": 7, "file_name": "a.png", "segments_info": infos}
+    maps = opened(tmp_path, {"images": [{"id": 7}], "annotations": [annotation]})
+    masks = [rle_decode(instance.rle) for instance in maps.instances("7")]
+    expected = [ids == n * 1000 for n in (5, 1, 2, 4)]
+    np.testing.assert_array_equal(masks, expected)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """COCO's panoptic form: PNG files of segment ids, and a JSON file that says what segments are."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Int32
+from scipy.ndimage import find_objects
 
 from uniovseg_jax.benchmarks.benchmark import LabelMap, TrueInstance
 from uniovseg_jax.benchmarks.class_list import VOID, ClassList
@@ -16,6 +19,9 @@ from uniovseg_jax.image_io import stored_hw
 from uniovseg_jax.masks import rle_encode
 
 _MAX_ID = (1 << 24) - 1
+# Maps that are kept, since one image is asked for by task after task. As many as are read at a
+# time: fewer would push each other out.
+_KEPT = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +55,7 @@ class PanopticMaps:
             segment is malformed or of a category that is no class.
         """
         self.path, self._classes = json_path, classes
+        self._decoded = functools.lru_cache(_KEPT)(self._decode)
         document = read_coco_json(json_path)
         folder = find_segments(json_path)
         self.file_names: dict[str, str] = {}
@@ -111,15 +118,24 @@ class PanopticMaps:
           ValueError: If the PNG file is missing, damaged, of another kind, or holds a segment that
             is not listed.
         """
+        return self._decoded(image_id)[0], self._entries[image_id].segments
+
+    def _decode(
+        self, image_id: str
+    ) -> tuple[LabelMap, Int[np.ndarray, " ids"], Int32[np.ndarray, "h w"]]:
+        """Returns a map, the ids in it, and for every pixel the place of its own among them."""
         entry = self._entries[image_id]
         ids = read_panoptic_png(entry.path)
-        unlisted = set(np.unique(ids).tolist()) - {s.id for s in entry.segments} - {VOID_ID}
+        values, places = np.unique(ids, return_inverse=True)
+        unlisted = set(values.tolist()) - {s.id for s in entry.segments} - {VOID_ID}
         if unlisted:
             raise ValueError(
                 f"{entry.path} holds the segment {min(unlisted)}, which {self.path.name} does not "
                 "list."
             )
-        return ids, entry.segments
+        # What is kept is shared.
+        ids.flags.writeable = False
+        return ids, values, places.reshape(ids.shape).astype(np.int32)
 
     def semantic(self, image_id: str) -> LabelMap:
         """Paints every segment, crowds included, with the index of its class.
@@ -127,11 +143,10 @@ class PanopticMaps:
         Raises:
           ValueError: As `read`.
         """
-        ids, segments = self.read(image_id)
-        values, places = np.unique(ids, return_inverse=True)
-        category = {s.id: s.category for s in segments}
+        _, values, places = self._decoded(image_id)
+        category = {s.id: s.category for s in self._entries[image_id].segments}
         indices = np.array([category.get(value, VOID) for value in values.tolist()], np.int32)
-        return indices[places.reshape(ids.shape)]
+        return indices[places]
 
     def instances(self, image_id: str) -> tuple[TrueInstance, ...]:
         """Returns the segments of things that have a pixel, crowds included.
@@ -139,9 +154,17 @@ class PanopticMaps:
         Raises:
           ValueError: As `read`.
         """
-        ids, segments = self.read(image_id)
-        things = [s for s in segments if self._classes.is_thing[s.category] and (ids == s.id).any()]
-        return tuple(
-            TrueInstance(rle_encode(ids == s.id), s.category, float(s.area or 0), s.iscrowd)
-            for s in things
-        )
+        ids, values, places = self._decoded(image_id)
+        # 0 is no object to SciPy.
+        boxes = dict(zip(values.tolist(), find_objects(places + 1), strict=True))
+        found = []
+        for segment in self._entries[image_id].segments:
+            box = boxes.get(segment.id)
+            if box is None or not self._classes.is_thing[segment.category]:
+                continue
+            mask = np.zeros(ids.shape, bool)
+            mask[box] = ids[box] == segment.id
+            area = float(segment.area or 0)
+            rle = rle_encode(mask)
+            found.append(TrueInstance(rle, segment.category, area, segment.iscrowd))
+        return tuple(found)
