@@ -34,7 +34,8 @@ def with_preparation(benchmark: Benchmark, root: pathlib.Path, split: str) -> Be
       ValueError: If the record is damaged.
     """
     image = next(iter(benchmark.images.values()), None)
-    if image is None or not image.is_relative_to(root):
+    # Rendered scenes are in no files of their own.
+    if image is None or benchmark.read_image is not None or not image.is_relative_to(root):
         return benchmark
     folder = image.relative_to(root).parts[0]
     path = root / folder / f"prepared_{split}.json"
