@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark, LabelMap, TrueInstance
-from uniovseg_jax.benchmarks.class_list import VOID, ClassInfo, ClassList
+from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
 from uniovseg_jax.data.tfds.tinyscenes import JOINT_NAMES, STUFF, load_source
-from uniovseg_jax.eval.panoptic import Segment
+from uniovseg_jax.eval.panoptic import Segment, paint_classes
 from uniovseg_jax.masks import rle_encode
 
 
@@ -36,11 +36,7 @@ class _Scenes:
 
     def semantic(self, image_id: str) -> LabelMap:
         """Returns the class of every pixel."""
-        ids, segments = self.panoptic(image_id)
-        classes = np.full(ids.shape, VOID, np.int32)
-        for segment in segments:
-            classes[ids == segment.id] = segment.category
-        return classes
+        return paint_classes(*self.panoptic(image_id))
 
     def instances(self, image_id: str) -> tuple[TrueInstance, ...]:
         """Returns the things of a scene."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Int32, Integer
 
 VOID_ID = 0
 _COUNTERS = ("iou_sum", "true_positive", "false_positive", "false_negative")
@@ -27,6 +27,16 @@ class Segment:
     category: int
     area: int | float | None = None
     iscrowd: bool = False
+
+
+def paint_classes(
+    ids: Integer[np.ndarray, "h w"], segments: Sequence[Segment]
+) -> Int32[np.ndarray, "h w"]:
+    """Returns the class of every pixel of a map whose segments are all listed; void is -1."""
+    known = np.array([VOID_ID, *(segment.id for segment in segments)])
+    classes = np.array([-1, *(segment.category for segment in segments)], np.int32)
+    order = np.argsort(known)
+    return classes[order][np.searchsorted(known[order], ids)]
 
 
 class PanopticScores:
