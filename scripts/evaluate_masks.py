@@ -20,6 +20,7 @@ from absl import app, flags, logging
 from PIL import Image
 
 from uniovseg_jax import visualize
+from uniovseg_jax.command_line import parse_flags, refuses_arguments
 from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.eval.promptable import MODES, BestMasks, PromptableScores, TrueMasks
 from uniovseg_jax.eval.prompted import find_best_masks, read_record
@@ -230,8 +231,7 @@ def run() -> None:
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        print(f"Unexpected argument {argv[1]!r}: every argument is a --flag.", file=sys.stderr)
+    if refuses_arguments(argv):
         return 2
     logging.set_verbosity(logging.WARNING)  # JAX reports every backend that is not there.
     try:
@@ -240,15 +240,6 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; a wrong one is one sentence and exit code 2."""
-    try:
-        return FLAGS(argv)
-    except flags.Error as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sys
 
 from absl import app, flags
 
+from uniovseg_jax.command_line import parse_flags, refuses_arguments
 from uniovseg_jax.eval.export_masks import export_masks
 
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Name of a benchmark with masks.")
@@ -28,8 +29,7 @@ flags.mark_flags_as_required(["benchmark", "data_dir", "output"])
 
 def main(argv: list[str]) -> int:
     """Writes the files and prints their paths."""
-    if len(argv) > 1:
-        print(f"Unexpected argument {argv[1]!r}: every argument is a --flag.", file=sys.stderr)
+    if refuses_arguments(argv):
         return 2
     try:
         written = export_masks(
@@ -45,15 +45,6 @@ def main(argv: list[str]) -> int:
     for path in written:
         print(path)
     return 0
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; a wrong one is one sentence and exit code 2."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

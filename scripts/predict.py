@@ -22,6 +22,7 @@ from absl import app, flags, logging
 from PIL import Image
 
 from uniovseg_jax import visualize
+from uniovseg_jax.command_line import parse_flags, refuses_arguments
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.image_io import read_image
 from uniovseg_jax.inference.mask_generator import AutomaticMaskGenerator
@@ -235,8 +236,7 @@ def run() -> int:
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        print(f"Unexpected argument {argv[1]!r}: every argument is a --flag.", file=sys.stderr)
+    if refuses_arguments(argv):
         return 2
     logging.set_verbosity(logging.WARNING)  # JAX reports every backend that is not there.
     try:
@@ -244,15 +244,6 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; a wrong one is one sentence and exit code 2."""
-    try:
-        return FLAGS(argv)
-    except flags.Error as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

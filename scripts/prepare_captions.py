@@ -24,6 +24,7 @@ from uniovseg_jax.captions.chat.openai_chat import OpenAiChat
 from uniovseg_jax.captions.estimate import Price, dry_run
 from uniovseg_jax.captions.from_config import Tools
 from uniovseg_jax.captions.preparation import prepare_captions
+from uniovseg_jax.command_line import refuses_arguments
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configs/captions.py, a colon, and the source with its options."
@@ -80,8 +81,7 @@ def run() -> str:
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        print(f"Unexpected argument {argv[1]!r}: every argument is a --flag.", file=sys.stderr)
+    if refuses_arguments(argv):
         return 2
     try:
         print(run())

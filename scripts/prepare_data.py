@@ -28,6 +28,7 @@ from absl import app, flags
 
 from uniovseg_jax.benchmarks.preparation.prepare import NAMES, find_recipe, prepare
 from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Recipe
+from uniovseg_jax.command_line import parse_flags
 from uniovseg_jax.data.conversion import convert
 from uniovseg_jax.data.mask_sources.coco import CocoMasks
 from uniovseg_jax.data.mask_sources.folder import FolderMasks
@@ -189,15 +190,6 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; a wrong one is one sentence and exit code 2."""
-    try:
-        return FLAGS(argv)
-    except flags.Error as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import sys
 
 from absl import app, flags
 
+from uniovseg_jax.command_line import parse_flags, refuses_arguments
 from uniovseg_jax.eval.promptable import MODES
 from uniovseg_jax.eval.score_files import FileScores, score_panoptic, score_semantic
 from uniovseg_jax.eval.score_objects import score_instances, score_prompted
@@ -92,8 +93,7 @@ def score() -> FileScores:
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        print(f"Unexpected argument {argv[1]!r}: every argument is a --flag.", file=sys.stderr)
+    if refuses_arguments(argv):
         return 2
     try:
         scored = score()
@@ -105,15 +105,6 @@ def main(argv: list[str]) -> int:
     print(scored.table)
     print(json.dumps(scored.result, allow_nan=False))
     return 0
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; a wrong one is one sentence and exit code 2."""
-    try:
-        return FLAGS(argv)
-    except flags.Error as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":
