@@ -82,6 +82,10 @@ def _fcclip(config: ml_collections.ConfigDict) -> None:
         {
             "points_per_side": 0,  # That of the model.
             "score_threshold": 0.5,
+            "mask_logit": 0.0,  # Above which a pixel belongs to a mask, where masks are compared.
+            "stable_logits": (-1.0, 1.0),  # The two between which a mask should change little.
+            "min_stability": 0.0,  # Least share of the pixels above the one that the other leaves.
+            "min_area": 0.0,  # Least pixels of the network's input.
             "nms_iou": 0.7,
             "nms_inside": 2.0,  # Parts of other masks stay.
             "max_proposals": 250,
@@ -107,6 +111,10 @@ def _released(config: ml_collections.ConfigDict) -> None:
         {
             "points_per_side": 0,
             "score_threshold": 0.61904,
+            "mask_logit": 0.5,
+            "stable_logits": (0.4, 0.6),
+            "min_stability": 0.0,
+            "min_area": 0.0,
             "nms_iou": 0.5,
             "nms_inside": 0.7,
             "max_proposals": 100,

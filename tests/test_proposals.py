@@ -98,11 +98,18 @@ class Setup:
         shape = (len(logits), SIDE, SIDE)
         full = np.asarray(jax.image.resize(logits, shape, "bilinear", antialias=False))
         half = full.reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
-        index = np.flatnonzero((ious >= config.score_threshold) & (half > 0.5).any(axis=(1, 2)))
-        kept = index[mask_nms(half[index] > 0.5, ious[index], config.nms_iou, config.nms_inside)]
-        stable = [(half[k] > 0.6).sum() / max(1, (half[k] > 0.4).sum()) for k in kept]
-        points = self.points[kept // 4]
-        return Proposals(logits[kept], ious[kept], points, np.array(stable, np.float64))
+        low, high = config.stable_logits
+        stable = np.array([(x > high).sum() / max(1, (x > low).sum()) for x in half], np.float64)
+        areas = 4 * (half > config.mask_logit).sum(axis=(1, 2))
+        index = np.flatnonzero(
+            (ious >= config.score_threshold)
+            & (areas > 0)
+            & (areas >= config.min_area)
+            & (stable >= config.min_stability)
+        )
+        masks = half[index] > config.mask_logit
+        kept = index[mask_nms(masks, ious[index], config.nms_iou, config.nms_inside)]
+        return Proposals(logits[kept], ious[kept], self.points[kept // 4], stable[kept])
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +154,24 @@ def test_without_a_quality_head_the_mean_probability_counts(images):
     check_literal(Setup(False, images))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask_logit": 0.0},
+        {"min_area": 100.0},
+        {"stable_logits": (0.0, 0.2), "min_stability": 0.32},
+    ],
+)
+def test_other_filters_equal_the_literal_version(with_quality, changes):
+    config = dataclasses.replace(CONFIG, **changes)
+    found = with_quality.propose(**changes)
+    for i, of_image in enumerate(found):
+        check_equal(of_image, with_quality.literal(i, config))
+    before = [p.points_xy.tolist() for p in with_quality.together]
+    assert [p.points_xy.tolist() for p in found] != before
+    assert sum(len(p.ious) for p in found) > 0
+
+
 def test_chunk_size_batch_and_order_change_nothing(with_quality):
     config = dataclasses.replace(CONFIG, chunk_size=100)
     alone = make_proposer(with_quality.model, config)
@@ -189,13 +214,20 @@ def test_only_the_groups_that_are_needed_are_made(count):
     index = np.zeros(64, np.int32)
     index[:count] = rng.permutation(50)[:count]
     packed, areas = jax.jit(proposals._binarise)(
-        embeds.astype(np.float32), pixels.astype(np.float32), index, count
+        embeds.astype(np.float32),
+        pixels.astype(np.float32),
+        index,
+        count,
+        np.array((0.5, 0, 1), np.float32),
     )
-    assert packed.shape == (64, 12, 3) and areas.shape == (64, 2)
+    assert packed.shape == (64, 12, 3) and areas.shape == (64, 3)
     logits = np.einsum("nd,hwd->nhw", embeds[index[:count]], pixels).astype(np.float32)
     large = np.asarray(jax.image.resize(logits, (count, 12, 20), "bilinear", antialias=False))
     expected = np.packbits(large > 0.5, axis=-1)
     np.testing.assert_array_equal(np.asarray(packed)[:count], expected)
+    for column, threshold in enumerate((0.5, 0, 1)):
+        counts = (large > threshold).sum(axis=(1, 2))
+        np.testing.assert_array_equal(np.asarray(areas)[:count, column], counts)
     groups = -(-count // 32) * 32
     assert not np.asarray(packed)[groups:].any() and not np.asarray(areas)[groups:].any()
 

@@ -24,8 +24,6 @@ from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
 from uniovseg_jax.ops.resize import resize_maps
 
 _PAD_VALUE = 128
-# Logit at which the released code binarises, and its thresholds of the stability score.
-_BINARISE, _STABLE_LOW, _STABLE_HIGH = 0.5, 0.4, 0.6
 # Masks at half the input size that the device holds as numbers at a time.
 _GROUP = 32
 
@@ -38,6 +36,11 @@ class ProposalConfig:
       points_per_side: Points along each side of the grid; None for the model's own number.
       chunk_size: Prompts that are decoded at a time; it bounds memory and changes no result.
       score_threshold: Least quality of a mask.
+      mask_logit: Logit above which a pixel belongs to a mask where masks are compared.
+      stable_logits: The stability of a mask is the share of its pixels above the first logit that
+        are above the second too.
+      min_stability: Least stability of a mask.
+      min_area: Least area of a mask in pixels of the network input.
       nms_iou: Overlap with a better mask from which a mask is a repetition.
       nms_inside: Share inside a better mask from which a mask is its part.
       max_proposals: Most masks per image, the best; None for all.
@@ -46,6 +49,10 @@ class ProposalConfig:
     points_per_side: int | None = None
     chunk_size: int = 100
     score_threshold: float = 0.61904
+    mask_logit: float = 0.5
+    stable_logits: tuple[float, float] = (0.4, 0.6)
+    min_stability: float = 0.0
+    min_area: float = 0.0
     nms_iou: float = 0.5
     nms_inside: float = 0.7
     max_proposals: int | None = 100
@@ -59,7 +66,7 @@ class Proposals:
       mask_logits: At a quarter of the network input; a pixel belongs to a mask from 0 on.
       ious: Quality in [0, 1].
       points_xy: The prompt of each mask in pixels of the network input.
-      stability: Share of the pixels above logit 0.4 that are above 0.6 too.
+      stability: Share of the pixels above the lower of two logits that are above the other too.
     """
 
     mask_logits: Float[np.ndarray, "n h w"]
@@ -200,12 +207,17 @@ class Proposer:
         good = np.flatnonzero(scores >= self.config.score_threshold)
         padded = np.zeros(-(-scores.size // _GROUP) * _GROUP, np.int32)
         padded[: good.size] = good
-        packed, areas = self._binarise(embeds, pixel_embeds, padded, good.size)
+        thresholds = np.array((self.config.mask_logit, *self.config.stable_logits), np.float32)
+        packed, areas = self._binarise(embeds, pixel_embeds, padded, good.size, thresholds)
         # Cut to few sizes where it lies, then to the right one on the host.
         size = min(bucket_size(good.size, _GROUP), len(padded))
         packed, areas = (np.asarray(x[:size])[: good.size] for x in (packed, areas))
-        filled = packed.any(axis=(1, 2))
-        good, packed, areas = good[filled], packed[filled], areas[filled]
+        stability = areas[:, 2] / np.maximum(areas[:, 1], 1)
+        # A pixel of half the input size is four of the input.
+        fit = (4 * areas[:, 0] >= max(4, self.config.min_area)) & (
+            stability >= self.config.min_stability
+        )
+        good, packed, stability = good[fit], packed[fit], stability[fit]
         kept = packed_nms(
             packed,
             scores[good],
@@ -215,8 +227,7 @@ class Proposer:
         )
         chosen = good[kept]
         logits = np.asarray(self._select(embeds, pixel_embeds, _bucket(chosen)))[: chosen.size]
-        low, high = areas[kept].T
-        return Proposals(logits, scores[chosen], points[chosen // k], high / np.maximum(low, 1))
+        return Proposals(logits, scores[chosen], points[chosen // k], stability[kept])
 
 
 def make_proposer(model: UniOVSeg, config: ProposalConfig) -> Proposer:
@@ -282,11 +293,13 @@ def _binarise(
     pixel_embeds: Float[Array, "h w d"],
     index: Int[Array, " m"],
     count: Int[Array, ""],
-) -> tuple[UInt8[Array, "m h2 w8"], Int[Array, "m 2"]]:
+    thresholds: Float[Array, " 3"],
+) -> tuple[UInt8[Array, "m h2 w8"], Int[Array, "m 3"]]:
     """Returns the first `count` of some masks at half the input size, 8 pixels a byte, and areas.
 
     The released code enlarges logits fourfold and averages 2 x 2 pixels; for bilinear resizing
-    that is the same as enlarging twofold. The areas are those above the two stability thresholds.
+    that is the same as enlarging twofold. A mask is what lies above the first threshold; there is
+    an area for each of the three.
     Groups behind the last one that `count` needs are not computed and stay zero.
     """
     h, w = pixel_embeds.shape[:2]
@@ -294,8 +307,8 @@ def _binarise(
     def add_group(number: Array, out: tuple[Array, Array]) -> tuple[Array, Array]:
         part = jax.lax.dynamic_slice_in_dim(index, number * _GROUP, _GROUP)
         logits = resize_maps(_select_masks(embeds, pixel_embeds, part), (2 * h, 2 * w))
-        areas = [jnp.sum(logits > t, axis=(1, 2)) for t in (_STABLE_LOW, _STABLE_HIGH)]
-        made = jnp.packbits(logits > _BINARISE, axis=-1), jnp.stack(areas, axis=-1)
+        areas = [jnp.sum(logits > threshold, axis=(1, 2)) for threshold in thresholds]
+        made = jnp.packbits(logits > thresholds[0], axis=-1), jnp.stack(areas, axis=-1)
         return jax.tree.map(
             lambda all_, x: jax.lax.dynamic_update_slice_in_dim(all_, x, number * _GROUP, 0),
             out,
@@ -303,6 +316,6 @@ def _binarise(
         )
 
     packed = jnp.zeros((len(index), 2 * h, -(-2 * w // 8)), jnp.uint8)
-    areas = jnp.zeros((len(index), 2), jnp.int32)
+    areas = jnp.zeros((len(index), 3), jnp.int32)
     groups = (count + _GROUP - 1) // _GROUP
     return jax.lax.fori_loop(0, groups, add_group, (packed, areas))

@@ -260,6 +260,16 @@ def write_synonyms(root):
         (None, {"input__kind": "letterbox", "input__side": 40}, "side must be .* 32, got 40"),
         (None, {"scales": ()}, r"config.scales is \(\); expected positive numbers, at least one"),
         (None, {"scales": (1.0, -1.0)}, "expected positive numbers"),
+        (
+            None,
+            {"proposals__min_stability": 1.5},
+            "config.proposals.min_stability is 1.5; expected a number from 0 to 1",
+        ),
+        (
+            None,
+            {"proposals__stable_logits": (0.6, 0.4)},
+            r"stable_logits is \(0.6, 0.4\); expected two numbers, the lower first",
+        ),
         (None, {"limit": -1}, "config.limit is -1; expected 0 or more"),
         (None, {"worst": -1}, "config.worst is -1; expected 0 or more"),
         (None, {"threads_per_device": 0}, "config.threads_per_device is 0; expected 1 or more"),

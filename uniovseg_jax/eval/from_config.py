@@ -35,12 +35,31 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         "input.side": 0,
         "proposals.points_per_side": 0,
         "proposals.max_proposals": 0,
+        "proposals.min_area": 0,
+        "proposals.nms_iou": 0,
+        "proposals.nms_inside": 0,
         "merge.max_instances": 1,
+        "merge.overlap_threshold": 0,
     }
-    for name, low in least.items():
+    shares = (
+        "proposals.score_threshold",
+        "proposals.min_stability",
+        "merge.object_threshold",
+        "merge.min_class_prob",
+        "merge.min_share",
+        "merge.contained",
+    )
+    for name in (*least, *shares):
         value: Any = functools.reduce(getattr, name.split("."), config)
-        if value < low:
-            raise ValueError(f"config.{name} is {value}; expected {low} or more.")
+        if value < least.get(name, 0):
+            raise ValueError(f"config.{name} is {value}; expected {least.get(name, 0)} or more.")
+        if name in shares and value > 1:
+            raise ValueError(f"config.{name} is {value}; expected a number from 0 to 1.")
+    stable = tuple(config.proposals.stable_logits)
+    if len(stable) != 2 or stable[0] > stable[1]:
+        raise ValueError(
+            f"config.proposals.stable_logits is {stable}; expected two numbers, the lower first."
+        )
     if config.templates not in TEMPLATES:
         raise ValueError(
             f"Unknown templates {config.templates!r}; expected one of {', '.join(TEMPLATES)}."
@@ -88,6 +107,10 @@ def make_segmenter_config(config: ml_collections.ConfigDict, framing: Framing) -
         proposals=ProposalConfig(
             points_per_side=proposals.points_per_side or None,
             score_threshold=proposals.score_threshold,
+            mask_logit=proposals.mask_logit,
+            stable_logits=tuple(proposals.stable_logits),
+            min_stability=proposals.min_stability,
+            min_area=proposals.min_area,
             nms_iou=proposals.nms_iou,
             nms_inside=proposals.nms_inside,
             max_proposals=proposals.max_proposals or None,

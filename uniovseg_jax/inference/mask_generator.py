@@ -44,7 +44,7 @@ class AutomaticMaskGenerator:
 
         Keys: `segmentation` (the mask at the image's size), `area` (pixels), `bbox` (x, y, width,
         height), `predicted_iou` (0..1), `stability_score` (0..1: how little the area changes
-        between the thresholds of 0.4 and 0.6), `point_coords` (the prompt, x and y in pixels of the
+        between the two `stable_logits`), `point_coords` (the prompt, x and y in pixels of the
         image) and `crop_box` (always the whole image). A mask that has no pixel at the image's size
         is left out.
         """
