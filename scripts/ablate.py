@@ -14,6 +14,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from uniovseg_jax.command_line import parse_flags
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration, see configs/ablation.py.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Worlds.")
 _MODELS = flags.DEFINE_string(
@@ -26,10 +28,8 @@ flags.mark_flags_as_required(["config"])
 _TINYSCENES = pathlib.Path(__file__).resolve().parent.parent / "configs" / "tinyscenes.py"
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Runs world after world; a mistake ends it with one sentence."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     from uniovseg_jax.ablation.run import Ablation, run_ablation
     from uniovseg_jax.ablation.table import format_tables
     from uniovseg_jax.train.interruption import Interrupted
@@ -69,4 +69,4 @@ def _load_get_config() -> Any:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -20,6 +20,8 @@ os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 from absl import app, flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
+from uniovseg_jax.command_line import parse_flags
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, a colon, and the stage with its options."
 )
@@ -27,10 +29,8 @@ _TOPOLOGY = flags.DEFINE_string("topology", None, "Chip and arrangement, such as
 flags.mark_flags_as_required(["config", "topology"])
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Compiles and prints."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     from uniovseg_jax.train import compile_report, sharding
     from uniovseg_jax.train.abstract_step import compile_for, needed_flops
     from uniovseg_jax.train.topology import topology_devices
@@ -59,4 +59,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -7,15 +7,15 @@ import sys
 
 from absl import app, flags
 
+from uniovseg_jax.command_line import parse_flags
+
 _MODEL = flags.DEFINE_string("model", None, "Model directory to read.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Model directory to write.", required=True)
 _NOTE = flags.DEFINE_string("made_with", "", "How the model was made; kept in its metadata.")
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Reads, rounds and writes; a mistake in the flags ends it with one sentence."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     from uniovseg_jax.versions import versions
     from uniovseg_jax.weights.store import load_pretrained, params_sha256, save_pretrained
 
@@ -43,4 +43,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

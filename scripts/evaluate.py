@@ -16,6 +16,8 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from uniovseg_jax.command_line import parse_flags
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, a colon, and the benchmark with its options."
 )
@@ -32,10 +34,8 @@ _DISTRIBUTED = flags.DEFINE_string(
 flags.mark_flags_as_required(["config", "model", "data_dir"])
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Scores and prints one table per part of the benchmark."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     logging.set_verbosity(logging.WARNING)
     from uniovseg_jax.processes import join_processes
 
@@ -54,22 +54,6 @@ def main(argv: list[str]) -> None:
         sys.exit(2)
     for document in results:
         print(without_settings(make_table(document)))
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; a wrong one is one sentence and exit code 2."""
-    try:
-        return flags.FLAGS(argv)
-    except (flags.Error, ValueError, OSError, AttributeError, TypeError) as error:
-        # What is wrong in a configuration comes wrapped in a report of where it was read.
-        reason: BaseException = error
-        while "Traceback" in str(reason):
-            reason = reason.__cause__ or reason.__context__ or ValueError("unknown")
-        if isinstance(error, AttributeError):
-            field = str(reason).strip("\"'")
-            reason = ValueError(f"The configuration has no field {field!r}.")
-        print(reason, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

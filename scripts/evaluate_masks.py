@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from PIL import Image
 
 from uniovseg_jax import visualize
-from uniovseg_jax.command_line import parse_flags, refuses_arguments
+from uniovseg_jax.command_line import parse_flags
 from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.eval.promptable import MODES, BestMasks, PromptableScores, TrueMasks
 from uniovseg_jax.eval.prompted import find_best_masks, read_record
@@ -230,9 +230,7 @@ def run() -> None:
     print(table)
 
 
-def main(argv: list[str]) -> int:
-    if refuses_arguments(argv):
-        return 2
+def main(_: list[str]) -> int:
     logging.set_verbosity(logging.WARNING)  # JAX reports every backend that is not there.
     try:
         run()

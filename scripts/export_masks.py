@@ -16,7 +16,7 @@ import sys
 
 from absl import app, flags
 
-from uniovseg_jax.command_line import parse_flags, refuses_arguments
+from uniovseg_jax.command_line import parse_flags
 from uniovseg_jax.eval.export_masks import export_masks
 
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Name of a benchmark with masks.")
@@ -27,10 +27,8 @@ _LIMIT = flags.DEFINE_integer("limit", 0, "Only the first images; 0 for all.", l
 flags.mark_flags_as_required(["benchmark", "data_dir", "output"])
 
 
-def main(argv: list[str]) -> int:
+def main(_: list[str]) -> int:
     """Writes the files and prints their paths."""
-    if refuses_arguments(argv):
-        return 2
     try:
         written = export_masks(
             str(_BENCHMARK.value),

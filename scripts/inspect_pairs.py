@@ -7,6 +7,8 @@ import sys
 
 from absl import app, flags
 
+from uniovseg_jax.command_line import parse_flags
+
 _PAIRS = flags.DEFINE_string("pairs", None, "Folder of a pair store.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "HTML file to write.", required=True)
 _EXTREME = flags.DEFINE_integer("extreme", 24, "Pairs of every kind.", lower_bound=1)
@@ -14,10 +16,8 @@ _PER_ENTITY = flags.DEFINE_integer("per_entity", 3, "Pictures per entity.", lowe
 _ENTITIES = flags.DEFINE_integer("entities", 200, "Entities with pictures.", lower_bound=1)
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Reads the store and writes the file; a mistake ends it with one sentence."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     from uniovseg_jax.alignment.inspection import inspect
     from uniovseg_jax.alignment.pair_report import write_pair_report
     from uniovseg_jax.alignment.store import PairStore
@@ -32,4 +32,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

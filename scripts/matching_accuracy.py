@@ -18,6 +18,8 @@ import sys
 
 from absl import app, flags, logging
 
+from uniovseg_jax.command_line import parse_flags
+
 _SIZES = "768,896,1024,768+896,896+1024,768+896+1024"
 
 _BENCHMARK = flags.DEFINE_string("benchmark", None, "Name of a benchmark with classes.")
@@ -61,10 +63,8 @@ def parse_sizes(sets: list[str]) -> tuple[tuple[int, ...], ...]:
         ) from None
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Measures and prints the table."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     # Threads of numpy's own would fight with those of the images; read when numpy is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.set_verbosity(logging.WARNING)
@@ -102,4 +102,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -16,6 +16,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from uniovseg_jax.command_line import parse_flags
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of a phase stage2.")
 _IMAGES = flags.DEFINE_integer("images", 128, "Images whose pairs are kept.", lower_bound=8)
 _BATCH = flags.DEFINE_integer("batch", 8, "Images of an online step.", lower_bound=1)
@@ -23,10 +25,8 @@ _STEPS = flags.DEFINE_integer("steps", 12, "Online steps that are timed.", lower
 flags.mark_flags_as_required(["config"])
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Prints a table; a mistake ends it with one sentence."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     logging.set_verbosity(logging.WARNING)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -128,4 +128,4 @@ def run(step: Any, state: Any, batches: Any, mesh: Any, count: int) -> Any:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -20,6 +20,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from uniovseg_jax.command_line import parse_flags
+
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _CONFIG = config_flags.DEFINE_config_file(
     "config", f"{_ROOT / 'configs/eval.py'}:coco_panoptic", "Configuration and its protocol."
@@ -32,10 +34,8 @@ _SIZES = (((480, 640), (800, 1333)), ((1024, 2048), (1024, 2560)))
 _TRUE_SEGMENTS, _REPEATS = 20, 3
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Prints a table; a mistake ends it with one sentence."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     logging.set_verbosity(logging.WARNING)
     try:
         measure()
@@ -195,4 +195,4 @@ def seconds(function: Callable[[], Any]) -> float:
 if __name__ == "__main__":
     # As scripts/evaluate.py does, and for its reason.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -21,6 +21,7 @@ from absl import app, flags
 from ml_collections import config_flags
 from PIL import Image, ImageFilter
 
+from uniovseg_jax.command_line import parse_flags
 from uniovseg_jax.data import pipeline
 from uniovseg_jax.data.manifest import Manifest, write_manifest
 from uniovseg_jax.data.mask_records import open_mask_records
@@ -39,10 +40,8 @@ _HEIGHT, _WIDTH, _MASKS = 1500, 2250, 100
 _PICTURES, _COPIES = 3, 40
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Prints one line."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     config = _CONFIG.value
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -119,4 +118,4 @@ def draw_blob(rng: np.random.Generator) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -22,7 +22,7 @@ from absl import app, flags, logging
 from PIL import Image
 
 from uniovseg_jax import visualize
-from uniovseg_jax.command_line import parse_flags, refuses_arguments
+from uniovseg_jax.command_line import parse_flags
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.image_io import read_image
 from uniovseg_jax.inference.mask_generator import AutomaticMaskGenerator
@@ -235,9 +235,7 @@ def run() -> int:
     return 1 if failures else 0
 
 
-def main(argv: list[str]) -> int:
-    if refuses_arguments(argv):
-        return 2
+def main(_: list[str]) -> int:
     logging.set_verbosity(logging.WARNING)  # JAX reports every backend that is not there.
     try:
         return run()

@@ -24,7 +24,7 @@ from uniovseg_jax.captions.chat.openai_chat import OpenAiChat
 from uniovseg_jax.captions.estimate import Price, dry_run
 from uniovseg_jax.captions.from_config import Tools
 from uniovseg_jax.captions.preparation import prepare_captions
-from uniovseg_jax.command_line import refuses_arguments
+from uniovseg_jax.command_line import parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configs/captions.py, a colon, and the source with its options."
@@ -80,36 +80,16 @@ def run() -> str:
     )
 
 
-def main(argv: list[str]) -> int:
-    if refuses_arguments(argv):
-        return 2
+def main(_: list[str]) -> int:
     try:
         print(run())
     except (ValueError, OSError) as error:
-        print(_sentence(error), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 2
     return 0
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; a wrong one is one sentence and exit code 2."""
-    try:
-        return FLAGS(argv)
-    # Configurations complain with whatever ml_collections or they raise.
-    except (flags.Error, ValueError, AttributeError, KeyError, OSError) as error:
-        print(_sentence(error), file=sys.stderr)
-        sys.exit(2)
-
-
-def _sentence(error: Exception) -> str:
-    """Returns what an error says, without the trace that config_flags puts into it."""
-    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    if "Traceback (most recent call last)" in text:
-        text = text.rpartition("Error: ")[2]
-    return " ".join(text.split())
 
 
 if __name__ == "__main__":

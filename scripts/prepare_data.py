@@ -28,7 +28,7 @@ from absl import app, flags
 
 from uniovseg_jax.benchmarks.preparation.prepare import NAMES, find_recipe, prepare
 from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Recipe
-from uniovseg_jax.command_line import parse_flags
+from uniovseg_jax.command_line import parse_flags_and_words
 from uniovseg_jax.data.conversion import convert
 from uniovseg_jax.data.mask_sources.coco import CocoMasks
 from uniovseg_jax.data.mask_sources.folder import FolderMasks
@@ -193,4 +193,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=parse_flags_and_words)

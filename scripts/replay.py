@@ -9,14 +9,14 @@ import tempfile
 
 from absl import app, flags
 
+from uniovseg_jax.command_line import parse_flags
+
 _BUNDLE = flags.DEFINE_string("bundle", None, "A file that training left under <workdir>/replay.")
 flags.mark_flags_as_required(["bundle"])
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Prints loss, its terms, and the names of what is not finite."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     from uniovseg_jax.train.replay import replay
 
     try:
@@ -32,4 +32,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

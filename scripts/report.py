@@ -18,6 +18,8 @@ import sys
 
 from absl import app, flags, logging
 
+from uniovseg_jax.command_line import parse_flags
+
 _RESULTS = flags.DEFINE_list("results", None, "Files or folders of results.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.", required=True)
 _ALL = flags.DEFINE_bool("all", False, "Show the paper's benchmarks without a result too.")
@@ -43,10 +45,8 @@ def parse_others(pairs: list[str]) -> dict[str, pathlib.Path]:
     return {name: pathlib.Path(file) for name, _, file in (p.partition("=") for p in pairs)}
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Writes the report."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     logging.set_verbosity(logging.WARNING)
     from uniovseg_jax.eval.gallery import make_gallery
     from uniovseg_jax.eval.image_log import read_image_log
@@ -83,4 +83,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -31,7 +31,7 @@ import sys
 
 from absl import app, flags
 
-from uniovseg_jax.command_line import parse_flags, refuses_arguments
+from uniovseg_jax.command_line import parse_flags
 from uniovseg_jax.eval.promptable import MODES
 from uniovseg_jax.eval.score_files import FileScores, score_panoptic, score_semantic
 from uniovseg_jax.eval.score_objects import score_instances, score_prompted
@@ -92,9 +92,7 @@ def score() -> FileScores:
     return score_semantic(FLAGS.gt_dir, FLAGS.pred_dir, FLAGS.num_classes, ignored, *suffixes)
 
 
-def main(argv: list[str]) -> int:
-    if refuses_arguments(argv):
-        return 2
+def main(_: list[str]) -> int:
     try:
         scored = score()
     except (ValueError, OSError, ImportError) as error:

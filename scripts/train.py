@@ -9,6 +9,8 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
+from uniovseg_jax.command_line import parse_flags
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, a colon, and the phase with its options."
 )
@@ -23,10 +25,8 @@ _DISTRIBUTED = flags.DEFINE_string(
 flags.mark_flags_as_required(["config", "workdir"])
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Runs the training and prints one line at the end."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}; expected only flags.")
     # Threads of numpy's own would fight with those of JAX for the same few cores. The variable is
     # read when numpy is imported, just below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -53,4 +53,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -17,6 +17,8 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from uniovseg_jax.command_line import parse_flags_and_words
+
 # Of CamVid, in the order of its labels 0 to 10; 11 is void.
 _NAMES = flags.DEFINE_list(
     "names",
@@ -94,4 +96,4 @@ def _print(scores: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags_and_words)

@@ -29,7 +29,7 @@ for line in sys.stdin:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), flagsaver.flagsaver():
         try:
-            code = prepare_data.main(prepare_data.parse_flags(json.loads(line)))
+            code = prepare_data.main(prepare_data.parse_flags_and_words(json.loads(line)))
         except SystemExit as stop:
             code = stop.code
         flags.FLAGS.unparse_flags()

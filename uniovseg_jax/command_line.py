@@ -1,21 +1,53 @@
 """What scripts do alike with their command lines."""
 
+import pathlib
 import sys
+from typing import NoReturn
 
 from absl import flags
+from ml_collections import config_flags
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags for `app.run`; a wrong one is one sentence and exit code 2."""
+    """Parses a command line of nothing but flags, for `app.run`.
+
+    Anything else, and what a configuration or a flag is wrong about, is one sentence for people and
+    exit code 2.
+    """
+    left = parse_flags_and_words(argv)
+    if len(left) > 1:
+        _end(f"Unexpected argument {left[1]!r}: every argument is a --flag.")
+    return left
+
+
+def parse_flags_and_words(argv: list[str]) -> list[str]:
+    """Does as `parse_flags`, and leaves what is no flag to the script."""
     try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        left = flags.FLAGS(argv)
+    # Configurations complain with whatever ml_collections or they raise.
+    except (flags.Error, ValueError, OSError, AttributeError, KeyError, TypeError) as error:
+        _end(_sentence(error))
+    # ml_collections says so only when the configuration is first read.
+    if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
+        path = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
+        if not pathlib.Path(path).is_file():
+            _end(f"There is no configuration file {path}.")
+    return left
 
 
-def refuses_arguments(argv: list[str]) -> bool:
-    """Says, with one sentence for people, whether there is anything besides flags."""
-    if len(argv) > 1:
-        print(f"Unexpected argument {argv[1]!r}: every argument is a --flag.", file=sys.stderr)
-    return len(argv) > 1
+def _end(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(2)
+
+
+def _sentence(error: BaseException) -> str:
+    """Returns what an error says; those of configurations come in a report of where they arose."""
+    reason = error
+    while "Traceback" in str(reason):
+        reason = reason.__cause__ or reason.__context__ or ValueError("The configuration is wrong.")
+    if isinstance(reason, AttributeError | KeyError) and reason.args:
+        name = str(reason.args[0]).strip("\"'")
+        if name.isidentifier():
+            return f"The configuration has no field {name!r}."
+        return name
+    return " ".join(str(reason).split())
