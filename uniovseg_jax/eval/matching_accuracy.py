@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from scipy.special import softmax
 
+from uniovseg_jax.device_copies import DeviceCopies
 from uniovseg_jax.eval.true_regions import TrueRegions
 from uniovseg_jax.models.uniovseg import TrunkFeatures, UniOVSeg
 from uniovseg_jax.packed_masks import PackedMasks
@@ -66,7 +67,7 @@ class RegionNamer:
         self._names, self._name_to_class, self._chunk = names, name_to_class, chunk
         self._average = average
         self._variables = {"params": {"clip": pretrained.variables["params"]["clip"]}}
-        self._variables_on: dict[Any, Any] = {}
+        self._copies = DeviceCopies(self._variables)
         model = pretrained.model
 
         def embed(
@@ -86,10 +87,8 @@ class RegionNamer:
 
     def on_device(self, device: Any) -> "RegionNamer":
         """Returns the same on a device; all of one device share its copy of the weights."""
-        if device not in self._variables_on:
-            self._variables_on[device] = jax.device_put(self._variables, device)
         other = copy.copy(self)
-        other._variables = self._variables_on[device]
+        other._variables = self._copies(device)
         return other
 
     def embed(

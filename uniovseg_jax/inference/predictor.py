@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Num, UInt8
 from numpy.typing import ArrayLike
 
 from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
+from uniovseg_jax.device_copies import DeviceCopies
 from uniovseg_jax.inference.framing import Framing, Letterbox, NetworkInput
 from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks, mean_foreground
 from uniovseg_jax.models.prompt_encoder import PromptType, points_to_boxes
@@ -52,7 +53,7 @@ class Predictor:
         self._config = pretrained.config
         self._frame = framing or Letterbox(pretrained.config.image_size)
         self._variables = pretrained.variables
-        self._variables_on: dict[Any, Any] = {}
+        self._copies = DeviceCopies(pretrained.variables)
         self._encode = jax.jit(lambda *inputs: model.apply(*inputs, method=_encode))
         self._decode = jax.jit(
             lambda *inputs, prompt_type: model.apply(
@@ -67,10 +68,8 @@ class Predictor:
 
         All of one device share its copy of the weights.
         """
-        if device not in self._variables_on:
-            self._variables_on[device] = jax.device_put(self._variables, device)
         other = copy.copy(self)
-        other._variables = self._variables_on[device]
+        other._variables = self._copies(device)
         other._image = None
         return other
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.special import softmax
 
+from uniovseg_jax.device_copies import DeviceCopies
 from uniovseg_jax.inference.framing import Framing, Letterbox
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.inference.merge import whole_masks
@@ -108,7 +108,7 @@ class OpenVocabularySegmenter:
             )
         self.config = config or SegmenterConfig()
         self._pretrained = pretrained
-        self._variables_on: dict[Any, Any] = {}
+        self._copies = DeviceCopies(pretrained.variables)
         self._text_encoder = TextEncoder(pretrained, self.config.templates, text_cache)
         self._proposer = make_proposer(pretrained.model, self.config.proposals)
         self._frame = self.config.framing or Letterbox(pretrained.config.image_size)
@@ -122,11 +122,8 @@ class OpenVocabularySegmenter:
 
         All of one device share its copy of the weights.
         """
-        if device not in self._variables_on:
-            self._variables_on[device] = jax.device_put(self._pretrained.variables, device)
         other = copy.copy(self)
-        variables = self._variables_on[device]
-        other._pretrained = dataclasses.replace(self._pretrained, variables=variables)
+        other._pretrained = dataclasses.replace(self._pretrained, variables=self._copies(device))
         return other
 
     def set_vocabulary(
