@@ -16,7 +16,11 @@ What the owners of a benchmark leave to its users (docs/benchmarks_preparation.m
   python scripts/prepare_data.py <coco|ade20k|ade20k_full|pascal_context|voc|cityscapes> \
       --data_dir=<folder of all datasets>
 
-which says what to download where something is missing.
+which says what to download where something is missing. COCO's panoptic set and the labels of
+Cityscapes may also come from a folder that TensorFlow Datasets has prepared:
+
+  python scripts/prepare_data.py coco --data_dir=<folder of all datasets> \
+      --tfds=<folder of tfds>/coco/2017_panoptic/1.1.0
 
 Exit code: 0, or 2 with one sentence that says why nothing was finished.
 """
@@ -28,6 +32,7 @@ from absl import app, flags
 
 from uniovseg_jax.benchmarks.preparation.prepare import NAMES, find_recipe, prepare
 from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Recipe
+from uniovseg_jax.benchmarks.preparation.tfds_sets import UNPACK
 from uniovseg_jax.command_line import parse_flags_and_words
 from uniovseg_jax.data.conversion import convert
 from uniovseg_jax.data.mask_sources.coco import CocoMasks
@@ -63,13 +68,16 @@ flags.DEFINE_enum("split", "val", list(LONG_NAMES), "Of a benchmark: which image
 flags.DEFINE_string(
     "short_side", "512", "Of ade20k_full: longest short side in pixels, or original."
 )
+flags.DEFINE_string(
+    "tfds", None, "Of coco and cityscapes: folder of tfds to unpack, in array_record."
+)
 FLAGS = flags.FLAGS
 
 _CONVERSION_FLAGS = (
     *("source", "input", "annotations", "output", "share", "tar_share", "seed", "void_labels"),
     *("min_area", "records_per_shard", "max_skipped"),
 )
-_BENCHMARK_FLAGS = ("data_dir", "split", "short_side")
+_BENCHMARK_FLAGS = ("data_dir", "split", "short_side", "tfds")
 
 
 def make_sample() -> Sample:
@@ -142,6 +150,9 @@ def prepare_benchmark(names: list[str]) -> None:
     if FLAGS.data_dir is None:
         _print_needs(recipe)
         raise ValueError(f"{name} needs --data_dir, the folder that holds all datasets.")
+    if FLAGS.tfds is not None:
+        _unpack(name)
+        return
     try:
         done = prepare(
             recipe, pathlib.Path(FLAGS.data_dir), FLAGS.split, num_workers=FLAGS.num_workers
@@ -154,6 +165,16 @@ def prepare_benchmark(names: list[str]) -> None:
         f"{name} {FLAGS.split}: {done.images} images are ready, {done.written} files written, "
         f"{done.kept} were right already{settings}."
     )
+
+
+def _unpack(name: str) -> None:
+    if name not in UNPACK:
+        raise ValueError(f"--tfds means nothing for {name}; only for {' and '.join(UNPACK)}.")
+    root = pathlib.Path(FLAGS.data_dir)
+    if not root.is_dir():
+        raise NotADirectoryError(f"There is no folder {root}; expected the one with all datasets.")
+    count = UNPACK[name](pathlib.Path(FLAGS.tfds), root, FLAGS.split)
+    print(f"{name} {FLAGS.split}: {count} images of {FLAGS.tfds} are unpacked.")
 
 
 def convert_masks() -> None:

@@ -1,11 +1,14 @@
-"""COCO's panoptic set as TensorFlow Datasets stores it, unpacked to the layout of its owners.
+"""What TensorFlow Datasets has prepared, unpacked to the layout of its owners, without TensorFlow.
 
-tfds keeps the PNG and JPEG files as they were; only what the JSON file says is put together again.
+tfds keeps the PNG and JPEG files as they were; only names, and what COCO's JSON file says, are put
+together again.
 """
 
 import io
 import json
 import pathlib
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tqdm
@@ -18,7 +21,7 @@ from uniovseg_jax.image_io import open_image
 
 # Our splits by those of tfds.
 _SPLITS = {"val": "validation", "train": "train"}
-_FEATURES = (
+_COCO_FEATURES = (
     "image",
     "image/filename",
     "image/id",
@@ -28,8 +31,8 @@ _FEATURES = (
 )
 
 
-def unpack_tfds_coco(directory: pathlib.Path, root: pathlib.Path, split: str = "val") -> None:
-    """Writes `coco/` of the data root from a prepared `coco/2017_panoptic`; needs no TensorFlow.
+def unpack_coco(directory: pathlib.Path, root: pathlib.Path, split: str = "val") -> int:
+    """Writes `coco/` of the data root from a prepared `coco/2017_panoptic`; returns its images.
 
     The JSON file comes last, so that nothing is opened before all is there.
 
@@ -41,17 +44,12 @@ def unpack_tfds_coco(directory: pathlib.Path, root: pathlib.Path, split: str = "
     Raises:
       ValueError: If the folder holds something else, or the annotations were there before.
     """
-    import tensorflow_datasets as tfds
-
-    if split not in _SPLITS:
-        raise ValueError(f"There is no split {split!r}; expected train or val.")
     year = f"{split}2017"
     target = root / "coco" / "annotations" / f"panoptic_{year}.json"
     if target.exists():
         raise ValueError(f"{target} is there already; remove it to unpack the set again.")
-    decoders = {name: tfds.decode.SkipDecoding() for name in ("image", "panoptic_image")}
-    source, _ = open_tfds_source(
-        directory, "coco/2017_panoptic", _FEATURES, _SPLITS[split], decoders
+    source = _open(
+        directory, "coco/2017_panoptic", _COCO_FEATURES, ("image", "panoptic_image"), split
     )
     images, labels = root / "coco" / year, root / "coco" / f"panoptic_{year}"
     for folder in (images, labels, target.parent):
@@ -73,6 +71,67 @@ def unpack_tfds_coco(directory: pathlib.Path, root: pathlib.Path, split: str = "
         document["annotations"].append(annotation)
     text = json.dumps(document)
     write_whole(target, lambda path: path.write_text(text, encoding="utf-8"))
+    return len(source)
+
+
+def unpack_cityscapes(directory: pathlib.Path, root: pathlib.Path, split: str = "val") -> int:
+    """Writes `cityscapes/` of the data root from a prepared `cityscapes/semantic_segmentation`.
+
+    There are no instances in it. The same again changes nothing; where it was ended early, images
+    are fewer than labels, which every reader refuses.
+
+    Args:
+      directory: The folder that holds `dataset_info.json`, stored as array_record.
+      root: The data root.
+      split: `val` or `train`.
+
+    Returns:
+      The number of images.
+
+    Raises:
+      ValueError: If the folder holds something else.
+    """
+    files = {"segmentation_label": "gtFine_labelIds", "image_left": "leftImg8bit"}
+    source = _open(
+        directory, "cityscapes/semantic_segmentation", ("image_id", *files), tuple(files), split
+    )
+    for feature, ending in files.items():
+        folder = root / "cityscapes" / ending.partition("_")[0] / split
+        title = f"unpacking {feature}"
+        for index in tqdm.trange(len(source), desc=title, unit="image", delay=2):
+            example = source[index]
+            name = _text(example["image_id"])
+            match = re.fullmatch(r"([a-z-]+)_\d+_\d+", name)
+            if match is None:
+                raise ValueError(
+                    f"An example has the id {name[:80]!r}; expected <city>_<number>_<number>."
+                )
+            (folder / match[1]).mkdir(parents=True, exist_ok=True)
+            _write(folder / match[1] / f"{name}_{ending}.png", bytes(example[feature]))
+    return len(source)
+
+
+# By the names of the recipes.
+UNPACK: Mapping[str, Callable[[pathlib.Path, pathlib.Path, str], int]] = {
+    "coco": unpack_coco,
+    "cityscapes": unpack_cityscapes,
+}
+
+
+def _open(
+    directory: pathlib.Path,
+    name: str,
+    features: tuple[str, ...],
+    encoded: tuple[str, ...],
+    split: str,
+) -> Any:
+    """Returns the examples of our split, some features as they are encoded."""
+    import tensorflow_datasets as tfds
+
+    if split not in _SPLITS:
+        raise ValueError(f"There is no split {split!r}; expected train or val.")
+    decoders = {feature: tfds.decode.SkipDecoding() for feature in encoded}
+    return open_tfds_source(directory, name, features, _SPLITS[split], decoders)[0]
 
 
 def _entries(example: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""tfds' `coco/2017_panoptic`, written by a builder with its features and unpacked again."""
+"""Sets of tfds, written by builders with the published features and unpacked again."""
 
 import json
 import subprocess
@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 
 from uniovseg_jax.benchmarks.check import check_benchmark
 from uniovseg_jax.benchmarks.class_list import load_class_list
+from uniovseg_jax.benchmarks.preparation.tfds_sets import unpack_cityscapes, unpack_coco
 from uniovseg_jax.benchmarks.registry import open_benchmarks
-from uniovseg_jax.benchmarks.tfds_coco import unpack_tfds_coco
 
 
 class Coco(tfds.core.GeneratorBasedBuilder):
@@ -73,6 +73,37 @@ class Coco(tfds.core.GeneratorBasedBuilder):
             )
 
 
+class Cityscapes(tfds.core.GeneratorBasedBuilder):
+    """The features of the published builder for semantic segmentation."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    name = "cityscapes"
+    code_path = None
+
+    def _info(self):
+        features = {
+            "image_id": tfds.features.Text(),
+            "image_left": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "segmentation_label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, description="", features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"validation": self._generate_examples()}
+
+    def _generate_examples(self):
+        folder = self.data_path.parent.parent / "cityscapes_files" / "cityscapes"
+        for path in folder.glob("leftImg8bit/val/*/*.png"):
+            name = path.name.removesuffix("_leftImg8bit.png")
+            labels = folder / "gtFine" / "val" / path.parent.name / f"{name}_gtFine_labelIds.png"
+            yield (
+                name,
+                {"image_id": name, "image_left": str(path), "segmentation_label": str(labels)},
+            )
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     tfds.disable_progress_bar()
@@ -85,7 +116,7 @@ def prepared(tmp_path_factory):
 
 def test_what_is_unpacked_reads_as_what_was_packed(prepared, tmp_path):
     directory, original = prepared
-    unpack_tfds_coco(directory, tmp_path)
+    unpack_coco(directory, tmp_path)
     (original / "coco" / "annotations" / "instances_val2017.json").unlink(missing_ok=True)
     ours, theirs = (open_benchmarks("coco_panoptic", root)[0] for root in (tmp_path, original))
     check_benchmark(ours)
@@ -101,13 +132,14 @@ def test_what_is_unpacked_reads_as_what_was_packed(prepared, tmp_path):
     boxes = [s["bbox"] for entry in document["annotations"] for s in entry["segments_info"]]
     assert boxes and all(box == [3, 2, 6, 5] for box in boxes)
     with pytest.raises(ValueError, match=r"panoptic_val2017\.json is there already"):
-        unpack_tfds_coco(directory, tmp_path)
+        unpack_coco(directory, tmp_path)
 
 
 def test_unpacking_needs_no_tensorflow(prepared, tmp_path):
     code = (
-        "import pathlib, sys; from uniovseg_jax.benchmarks.tfds_coco import unpack_tfds_coco\n"
-        "unpack_tfds_coco(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
+        "import pathlib, sys\n"
+        "from uniovseg_jax.benchmarks.preparation.tfds_sets import unpack_coco\n"
+        "unpack_coco(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
         "sys.exit('tensorflow' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(prepared[0]), str(tmp_path)]
@@ -116,7 +148,28 @@ def test_unpacking_needs_no_tensorflow(prepared, tmp_path):
 
 def test_other_splits_are_refused(prepared, tmp_path):
     with pytest.raises(ValueError, match="no split 'train'; is it prepared"):
-        unpack_tfds_coco(prepared[0], tmp_path, "train")
+        unpack_coco(prepared[0], tmp_path, "train")
     with pytest.raises(ValueError, match="no split 'test'; expected train or val"):
-        unpack_tfds_coco(prepared[0], tmp_path, "test")
+        unpack_coco(prepared[0], tmp_path, "test")
     assert not (tmp_path / "coco").exists()
+
+
+def test_cityscapes_reads_as_what_was_packed(tmp_path):
+    (tmp_path / "cityscapes_files").mkdir()
+    layouts.make_cityscapes(tmp_path / "cityscapes_files")
+    Cityscapes(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    directory, root = tmp_path / "cityscapes" / "1.0.0", tmp_path / "root"
+    assert unpack_cityscapes(directory, root) == 3
+    before = {path: path.read_bytes() for path in root.rglob("*.png")}
+    assert unpack_cityscapes(directory, root) == 3
+    assert {path: path.read_bytes() for path in root.rglob("*.png")} == before
+    (ours,), (theirs,) = (
+        open_benchmarks("cityscapes", folder) for folder in (root, tmp_path / "cityscapes_files")
+    )
+    check_benchmark(ours)
+    assert list(ours.images) == list(theirs.images) and ours.tasks == ("semantic",)
+    for image_id, path in ours.images.items():
+        assert path.read_bytes() == theirs.images[image_id].read_bytes()
+        np.testing.assert_array_equal(ours.read_semantic(image_id), theirs.read_semantic(image_id))
+    with pytest.raises(ValueError, match="is not tfds' coco/2017_panoptic: it has no feature"):
+        unpack_coco(directory, root)
