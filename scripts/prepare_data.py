@@ -147,6 +147,8 @@ def prepare_benchmark(names: list[str]) -> None:
     _refuse(_CONVERSION_FLAGS, f"the preparation of {name}")
     if name != "ade20k_full":
         _refuse(("short_side",), name)
+    if name not in UNPACK and FLAGS.tfds is not None:
+        raise ValueError(f"--tfds means nothing for {name}; only for {' and '.join(UNPACK)}.")
     if FLAGS.data_dir is None:
         _print_needs(recipe)
         raise ValueError(f"{name} needs --data_dir, the folder that holds all datasets.")
@@ -168,8 +170,6 @@ def prepare_benchmark(names: list[str]) -> None:
 
 
 def _unpack(name: str) -> None:
-    if name not in UNPACK:
-        raise ValueError(f"--tfds means nothing for {name}; only for {' and '.join(UNPACK)}.")
     root = pathlib.Path(FLAGS.data_dir)
     if not root.is_dir():
         raise NotADirectoryError(f"There is no folder {root}; expected the one with all datasets.")

@@ -237,7 +237,7 @@ def test_a_benchmark_is_made_ready_once_it_is_complete(call, cityscapes, tmp_pat
         (["voc"], {"short_side": 512}, "--short_side means nothing for voc"),
         (["voc"], {"output": "x"}, "--output means nothing for the preparation of voc"),
         (["voc"], {"tfds": "x"}, "--tfds means nothing for voc; only for coco and cityscapes"),
-        (["coco"], {"tfds": "nowhere"}, "nowhere/dataset_info.json"),
+        (["coco"], {"tfds": "nowhere", "data_dir": "."}, "nowhere/dataset_info.json"),
         (["ade20k_full"], {"short_side": "half"}, "must be a whole number or original, got 'half'"),
         (["ade20k_full"], {"short_side": 0}, "short_side must be at least 1"),
     ],
