@@ -1,14 +1,12 @@
 """What is looked at before a benchmark is scored, so that no hours are spent on a broken copy."""
 
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import tqdm
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
-from uniovseg_jax.data.threads import map_in_threads
+from uniovseg_jax.data.threads import map_images
 from uniovseg_jax.image_io import check_fits, stored_hw
 
 
@@ -55,14 +53,7 @@ def check_labels(
         for reader in readers:
             reader(image_id)
 
-    threads = min(16, os.cpu_count() or 1)
-    for _ in tqdm.tqdm(
-        map_in_threads(read, image_ids, threads),
-        f"labels of {benchmark.name}",
-        len(image_ids),
-        unit="image",
-        disable=not progress,
-    ):
+    for _ in map_images(read, image_ids, f"labels of {benchmark.name}", progress):
         pass
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.data.mask_sources.sampling import name_digest
 from uniovseg_jax.data.mask_sources.source import FilePart, parse_json, whole_number
+from uniovseg_jax.data.threads import map_images
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.masks import rle_area
 
@@ -38,7 +39,9 @@ class ImageSample:
 
 
 def count_masks(benchmark: Benchmark) -> dict[str, int]:
-    """Returns how many masks every image has that are scored; it reads all labels.
+    """Returns how many masks every image has that are scored.
+
+    It reads all labels, in threads and with a bar.
 
     Raises:
       ValueError: If the benchmark has no masks, or a file is missing or damaged.
@@ -46,10 +49,13 @@ def count_masks(benchmark: Benchmark) -> dict[str, int]:
     read = benchmark.read_masks
     if read is None:
         raise ValueError(f"{benchmark.name} has no masks without classes to count.")
-    return {
-        image_id: sum(not rle.get("iscrowd") and rle_area(rle) > 0 for rle in read(image_id))
-        for image_id in benchmark.images
-    }
+
+    def count(image_id: str) -> int:
+        return sum(not rle.get("iscrowd") and rle_area(rle) > 0 for rle in read(image_id))
+
+    image_ids = list(benchmark.images)
+    counts = map_images(count, image_ids, f"masks of {benchmark.name}")
+    return dict(zip(image_ids, counts, strict=True))
 
 
 def draw_sample(counts: Mapping[str, Mapping[str, int]], seed: int) -> ImageSample:

@@ -2,8 +2,11 @@
 
 import collections
 import concurrent.futures
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
+
+import tqdm
 
 # Items that each thread has in work or done.
 _AHEAD = 4
@@ -37,3 +40,19 @@ def map_in_threads(
     finally:
         # Not waited for: what a thread waits for is ended by those who opened it.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def map_images(
+    function: Callable[[str], _Out], image_ids: Sequence[str], title: str, progress: bool = True
+) -> Iterator[_Out]:
+    """Yields `function(image_id)` in order, from as many threads as there are cores, with a bar.
+
+    Args:
+      function: As of `map_in_threads`.
+      image_ids: Of all images.
+      title: Of the bar.
+      progress: Whether there is one.
+    """
+    threads = min(16, os.cpu_count() or 1)
+    results = map_in_threads(function, image_ids, threads)
+    yield from tqdm.tqdm(results, title, len(image_ids), unit="image", disable=not progress)
