@@ -164,4 +164,6 @@ def test_instances_are_ranked_by_probability_times_mean_foreground():
     found = merge.rank_instances(probs, np.array([True, True, False]), full, 3)
     assert [(i.mask, i.category) for i in found] == [(1, 1), (0, 0)]
     np.testing.assert_allclose([i.score for i in found], [0.7, 0.6], rtol=1e-5)
+    for instance in found:
+        np.testing.assert_array_equal(instance.pixels, logits[instance.mask] > 0)
     assert len(merge.rank_instances(probs, np.array([True, True, True]), full, 1)) == 1

@@ -198,7 +198,8 @@ class InstanceTask(NamedTask):
         """Returns the objects, best first."""
         named, limit = segmenter.name(proposals, "instance"), segmenter.config.max_instances
         ranked = rank_instances(named.probs, named.is_thing, named.masks, limit)
-        rles = {mask: rle_encode(named.masks.mask(mask) > 0) for mask in {r.mask for r in ranked}}
+        # A mask may stand under several classes.
+        rles = {mask: rle_encode(r.pixels) for mask, r in {r.mask: r for r in ranked}.items()}
         return [PredictedInstance(rles[r.mask], r.category, r.score) for r in ranked]
 
     def write(self, files: PredictionFiles, image_id: str, predicted: Any) -> None:

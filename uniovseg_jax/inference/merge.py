@@ -8,7 +8,7 @@ released Uni-OVSeg code gives it.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 from scipy.special import expit
 
 from uniovseg_jax.inference.full_size import FullSizeLogits
@@ -143,11 +143,20 @@ class Instance:
       mask: Index of the mask.
       category: Index of the class.
       score: Class probability times the mask's mean foreground probability, 0..1.
+      packed: The pixels of the image with a logit over 0, eight in a byte of a row.
+      width: Of the image.
     """
 
     mask: int
     category: int
     score: float
+    packed: UInt8[np.ndarray, "h w8"]
+    width: int
+
+    @property
+    def pixels(self) -> Bool[np.ndarray, "h w"]:
+        """The mask at the image's size."""
+        return np.unpackbits(self.packed, axis=-1, count=self.width).astype(bool)
 
 
 def rank_instances(
@@ -164,18 +173,22 @@ def rank_instances(
     flat = probs.ravel()
     best = np.argsort(-flat, kind="stable")[:limit]
     masks, categories = np.unravel_index(best, probs.shape)
-    factors: dict[int, float] = {}
+    # Of every mask once, since it has to be brought to the image's size for it.
+    factors: dict[int, tuple[float, UInt8[np.ndarray, "h w8"]]] = {}
     instances = []
     for mask, category in zip(masks.tolist(), categories.tolist(), strict=True):
         if not is_thing[category]:
             continue
         if mask not in factors:
             values = logits.mask(mask)
-            values = expit(values[values > 0])
-            factors[mask] = float(values.sum(dtype=np.float64) / max(values.size, 1))
-        score = float(probs[mask, category]) * factors[mask]
+            inside = values > 0
+            values = expit(values[inside])
+            factor = float(values.sum(dtype=np.float64) / max(values.size, 1))
+            factors[mask] = factor, np.packbits(inside, axis=-1)
+        factor, packed = factors[mask]
+        score = float(probs[mask, category]) * factor
         if score > 0:
-            instances.append(Instance(mask, category, score))
+            instances.append(Instance(mask, category, score, packed, logits.image_hw[1]))
     return sorted(instances, key=lambda instance: -instance.score)
 
 

@@ -184,7 +184,7 @@ def instance_result(named: NamedMasks, limit: int) -> Segmentation:
     label_map = np.zeros(named.masks.image_hw, np.int32)
     segments = []
     for id, found in enumerate(rank_instances(named.probs, named.is_thing, named.masks, limit), 1):
-        binary = named.masks.mask(found.mask) > 0
+        binary = found.pixels
         x0, y0, x1, y1 = box_from_mask(binary).astype(int).tolist()
         segment = named.describe(
             id, found.category, found.mask, binary, (slice(y0, y1), slice(x0, x1))
