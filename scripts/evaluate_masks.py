@@ -157,10 +157,8 @@ def add_example(
         title = f"{name}, {mode}: IoU {100 * masks.iou.mean():.1f} %"
         drawn.append((title, visualize.draw_masks(image, masks.masks, truth.masks)))
     for title, picture in drawn:
-        small = Image.fromarray(picture)
-        small.thumbnail((_CELL, _CELL))
         titles.append(title)
-        pictures.append(np.asarray(small))
+        pictures.append(visualize.thumbnail(picture, _CELL))
 
 
 def make_table(document: Mapping[str, Any]) -> str:

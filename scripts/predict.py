@@ -221,9 +221,7 @@ def run() -> int:
             bar.write(f"{error}", file=sys.stderr)
             continue
         if source.is_dir() and len(thumbnails) < _SHEET_LIMIT:
-            small = Image.fromarray(drawn)
-            small.thumbnail((384, 384))
-            thumbnails.append((np.asarray(small), path.name))
+            thumbnails.append((visualize.thumbnail(drawn, 384), path.name))
     if thumbnails:
         pictures, titles = zip(*thumbnails, strict=True)
         cell = 384 if len(pictures) <= 64 else 160

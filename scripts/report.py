@@ -48,7 +48,7 @@ def parse_others(pairs: list[str]) -> dict[str, pathlib.Path]:
 def main(_: list[str]) -> None:
     """Writes the report."""
     logging.set_verbosity(logging.WARNING)
-    from uniovseg_jax.eval.gallery import make_gallery
+    from uniovseg_jax.eval.gallery import GalleryMaker
     from uniovseg_jax.eval.image_log import read_image_log
     from uniovseg_jax.eval.report import REPORT_HTML, REPORT_MD, write_report
     from uniovseg_jax.eval.report_tables import find_results, make_tables
@@ -57,17 +57,16 @@ def main(_: list[str]) -> None:
         found, others = find_results(_RESULTS.value), parse_others(_OTHERS.value)
         if others and not _DATA_DIR.value:
             raise ValueError("--others is for galleries; add --data_dir.")
+        maker = GalleryMaker(
+            _DATA_DIR.value,
+            _MODEL.value,
+            _NUM_IMAGES.value,
+            _CHOOSE.value,
+            others,
+            _SEED.value,
+        )
         galleries = [
-            make_gallery(
-                document,
-                folder,
-                _DATA_DIR.value,
-                _MODEL.value,
-                _NUM_IMAGES.value,
-                _CHOOSE.value,
-                others,
-                _SEED.value,
-            )
+            maker.make(document, folder)
             for folder, document in found.items()
             # Means of suites and of names of true masks have no pictures.
             if _DATA_DIR.value and "scores" in document and read_image_log(folder)

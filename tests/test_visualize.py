@@ -53,6 +53,12 @@ def test_overlay_enlarges_small_images_and_reduces_huge_ones(hw, expected):
     assert drawn.shape[:2] == expected
 
 
+def test_a_thumbnail_has_a_short_enough_long_side():
+    picture = np.full((50, 200, 3), 7, np.uint8)
+    assert visualize.thumbnail(picture, 100).shape == (25, 100, 3)
+    np.testing.assert_array_equal(visualize.thumbnail(picture, 200), picture)
+
+
 def test_contact_sheet_holds_every_picture_under_its_title():
     images = [np.full((20, 40, 3), 10 * i, np.uint8) for i in range(1, 4)]
     sheet = visualize.contact_sheet(images, ["a", "b", "a long title " * 20], cell=100)

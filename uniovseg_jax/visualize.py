@@ -122,6 +122,13 @@ def draw_masks(
     return overlay(image, label_map, distinct_colours([f"mask {row}" for row in range(len(masks))]))
 
 
+def thumbnail(picture: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Returns the picture with a long side of at most `side` pixels."""
+    small = Image.fromarray(picture)
+    small.thumbnail((side, side))
+    return np.asarray(small)
+
+
 def contact_sheet(
     images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
     titles: Sequence[str],

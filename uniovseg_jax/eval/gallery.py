@@ -5,6 +5,8 @@ these are predicted once more.
 """
 
 import dataclasses
+import functools
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,19 +15,20 @@ import jax
 import ml_collections
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.eval.coco_files import at, of_size, read_image_id, read_json
 from uniovseg_jax.eval.evaluate import EvaluatedModel, make_scorer
 from uniovseg_jax.eval.from_config import make_framing
 from uniovseg_jax.eval.image_log import read_image_log
-from uniovseg_jax.eval.parts import open_parts
+from uniovseg_jax.eval.named import NamedScorer
+from uniovseg_jax.eval.parts import Part, open_parts
 from uniovseg_jax.eval.promptable import BestMasks, TrueMasks
 from uniovseg_jax.eval.prompted import PromptScorer
 from uniovseg_jax.eval.worst import draw_image, rank_images
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.packed_masks import PackedMasks, packed_iou
-from uniovseg_jax.visualize import draw_masks
+from uniovseg_jax.visualize import draw_masks, thumbnail
 
 CHOICES = ("worst", "median", "best", "random")
 # Longest side of a picture in pixels.
@@ -50,68 +53,100 @@ class Gallery:
     images: Mapping[str, Mapping[str, UInt8[np.ndarray, "_h _w 3"]]]
 
 
-def make_gallery(
-    document: Mapping[str, Any],
-    folder: pathlib.Path,
-    data_dir: str,
-    model: str = "",
-    count: int = 6,
-    choose: str = "random",
-    others: Mapping[str, pathlib.Path] | None = None,
-    seed: int = 0,
-) -> Gallery:
-    """Draws images of a run.
+class GalleryMaker:
+    """Draws images of runs; data and models that several runs share are opened once."""
 
-    Args:
-      document: Of its `results.json`.
-      folder: That this lies in, with what each image gave.
-      data_dir: Folder of all datasets.
-      model: Model directory, if it is not where it was.
-      count: Number of images.
-      choose: One of `CHOICES`; `median` takes those in the middle of the ranking.
-      others: For prompts, COCO results of other models by name, of the benchmark's image ids. The
-        mask that fits best is shown for every true one, whatever prompt it answers.
-      seed: Of `random`.
+    def __init__(
+        self,
+        data_dir: str,
+        model: str = "",
+        count: int = 6,
+        choose: str = "random",
+        others: Mapping[str, pathlib.Path] | None = None,
+        seed: int = 0,
+    ):
+        """Takes what is alike for all runs.
 
-    Raises:
-      FileNotFoundError: If the model, the data or a file of results is not there.
-      ValueError: If the model is another one, or a file does not fit.
-    """
-    config = ml_collections.ConfigDict({**document["settings"]["config"], "text_cache": ""})
-    named = {part.benchmark.name: part for part in open_parts(config, data_dir)}
-    if document["benchmark"] not in named:
-        raise ValueError(f"{folder} is of {document['benchmark']}, which is not in {data_dir}.")
-    part = named[document["benchmark"]]
-    loaded = EvaluatedModel(model or document["model"]["directory"])
-    if loaded.about["sha256"] != document["model"]["sha256"]:
-        raise ValueError(f"{folder} was made with another model than {loaded.about['directory']}.")
-    framing = make_framing(config, part.benchmark, loaded.pretrained.config)
-    scorer = make_scorer(part, config, loaded, framing)
-    done = read_image_log(folder)
-    by, chosen = choose_images(done, count, choose, seed)
-    note = f"{len(chosen)} of {len(done)} images: {choose if by else 'random'}."
-    if by is None:
-        by = part.tasks[0]
-    device_model = scorer.on_device(jax.local_devices()[0])
-    prompted = isinstance(scorer, PromptScorer)
-    offered = {
-        name: read_masks(path, part.benchmark.images)
-        for name, path in (others or {}).items()
-        if prompted
-    }
-    images = {}
-    for image_id, quality in chosen:
-        drawn = draw_image(scorer, part.benchmark, device_model, image_id, by)
-        score = "" if quality is None else f": {100 * quality:.1f} %"
-        pictures = dict(zip(("image", "truth", f"predicted{score}"), drawn, strict=True))
-        for name, masks in offered.items():
-            assert isinstance(scorer, PromptScorer)
-            image, truth = scorer.read(image_id)
-            best = best_masks(truth, masks.get(image_id, []))
-            title = f"{name}: {100 * float(best.iou.mean()):.1f} %"
-            pictures[title] = draw_masks(image, best.masks, truth.masks)
-        images[image_id] = {title: _small(picture) for title, picture in pictures.items()}
-    return Gallery(part.benchmark.name, by, note, images)
+        Args:
+          data_dir: Folder of all datasets.
+          model: Model directory, if it is not where it was.
+          count: Number of images of a run.
+          choose: One of `CHOICES`; `median` takes those in the middle of the ranking.
+          others: For prompts, COCO results of other models by name, of the benchmark's image ids.
+            The mask that fits best is shown for every true one, whatever prompt it answers.
+          seed: Of `random`.
+        """
+        self._data_dir, self._model = data_dir, model
+        self._count, self._choose, self._seed = count, choose, seed
+        self._others = others or {}
+        self._load = functools.lru_cache(1)(EvaluatedModel)
+        self._open = functools.lru_cache(1)(self._open_parts)
+
+    def make(self, document: Mapping[str, Any], folder: pathlib.Path) -> Gallery:
+        """Draws images of a run.
+
+        Args:
+          document: Of its `results.json`.
+          folder: That this lies in, with what each image gave.
+
+        Raises:
+          FileNotFoundError: If the model, the data or a file of results is not there.
+          ValueError: If the model is another one, or a file does not fit.
+        """
+        settings = {**document["settings"]["config"], "text_cache": ""}
+        config = ml_collections.ConfigDict(settings)
+        named = self._open(json.dumps(settings, sort_keys=True))
+        if document["benchmark"] not in named:
+            raise ValueError(
+                f"{folder} is of {document['benchmark']}, which is not in {self._data_dir}."
+            )
+        part = named[document["benchmark"]]
+        loaded = self._load(self._model or document["model"]["directory"])
+        if loaded.about["sha256"] != document["model"]["sha256"]:
+            raise ValueError(
+                f"{folder} was made with another model than {loaded.about['directory']}."
+            )
+        framing = make_framing(config, part.benchmark, loaded.pretrained.config)
+        scorer = make_scorer(part, config, loaded, framing)
+        done = read_image_log(folder)
+        by, chosen = choose_images(done, self._count, self._choose, self._seed)
+        note = f"{len(chosen)} of {len(done)} images: {self._choose if by else 'random'}."
+        images = self._draw(scorer, part.benchmark, by or part.tasks[0], chosen)
+        return Gallery(part.benchmark.name, by or part.tasks[0], note, images)
+
+    def _open_parts(self, settings: str) -> dict[str, Part]:
+        config = ml_collections.ConfigDict(json.loads(settings))
+        return {part.benchmark.name: part for part in open_parts(config, self._data_dir)}
+
+    def _draw(
+        self,
+        scorer: NamedScorer | PromptScorer,
+        benchmark: Benchmark,
+        by: str,
+        chosen: Sequence[tuple[str, float | None]],
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Returns pictures by image and title."""
+        model = scorer.on_device(jax.local_devices()[0])
+        offered: dict[str, dict[str, Any]] = {}
+        if isinstance(scorer, PromptScorer):
+            offered = {
+                name: read_masks(path, benchmark.images) for name, path in self._others.items()
+            }
+        images = {}
+        for image_id, quality in chosen:
+            drawn = draw_image(scorer, benchmark, model, image_id, by)
+            score = "" if quality is None else f": {100 * quality:.1f} %"
+            pictures = dict(zip(("image", "truth", f"predicted{score}"), drawn, strict=True))
+            for name, masks in offered.items():
+                assert isinstance(scorer, PromptScorer)
+                image, truth = scorer.read(image_id)
+                best = best_masks(truth, masks.get(image_id, []))
+                title = f"{name}: {100 * float(best.iou.mean()):.1f} %"
+                pictures[title] = draw_masks(image, best.masks, truth.masks)
+            images[image_id] = {
+                title: thumbnail(picture, _CELL) for title, picture in pictures.items()
+            }
+        return images
 
 
 def choose_images(
@@ -177,9 +212,3 @@ def best_masks(truth: TrueMasks, entries: Sequence[tuple[str, dict[str, Any]]]) 
         iou = packed_iou(truth.masks, masks)
         best.offer(iou.max(axis=1), masks.words[iou.argmax(axis=1)])
     return best
-
-
-def _small(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    small = Image.fromarray(picture)
-    small.thumbnail((_CELL, _CELL))
-    return np.asarray(small)

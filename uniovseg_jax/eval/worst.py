@@ -5,14 +5,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.prompted import PromptScorer
 from uniovseg_jax.files import write_whole
-from uniovseg_jax.visualize import contact_sheet, distinct_colours, draw_masks, overlay
+from uniovseg_jax.visualize import contact_sheet, distinct_colours, draw_masks, overlay, thumbnail
 
 WORST_FILE = "worst.png"
 # Side of a picture in pixels, and images in a row of the sheet, three pictures each.
@@ -51,7 +50,7 @@ def write_worst(
     for image_id, quality in worst:
         drawn = draw_image(scorer, benchmark, model, image_id, by)
         # A sheet of many photographs in their own size would take gigabytes.
-        pictures += map(_small, drawn)
+        pictures += [thumbnail(picture, _CELL) for picture in drawn]
         titles += [image_id, "truth", f"predicted: {by} {100 * quality:.1f} %"]
     sheet = contact_sheet(pictures, titles, 3 * min(_PER_ROW, len(worst)), _CELL)
     write_whole(folder / WORST_FILE, Image.fromarray(sheet).save)
@@ -96,9 +95,3 @@ def _draw_prompted(
     image, truth = scorer.read(image_id)
     best = scorer.best(model, image_id, image, truth)[by]
     return image, draw_masks(image, truth.masks), draw_masks(image, best.masks, truth.masks)
-
-
-def _small(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    small = Image.fromarray(picture)
-    small.thumbnail((_CELL, _CELL))
-    return np.asarray(small)
