@@ -1,5 +1,7 @@
 """Golden cases small enough to check by eye, and literal float64 loops as oracles."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -167,3 +169,31 @@ def test_instances_are_ranked_by_probability_times_mean_foreground():
     for instance in found:
         np.testing.assert_array_equal(instance.pixels, logits[instance.mask] > 0)
     assert len(merge.rank_instances(probs, np.array([True, True, True]), full, 1)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["semantic", "panoptic", "instance"])
+def test_847_classes_on_12_megapixels_stay_under_2_gib(kind):
+    rng = np.random.default_rng(0)
+    count, classes = 250, 847
+    logits = rng.normal(size=(count, 200, 272)).astype(np.float32)
+    full = FullSizeLogits(logits, (800, 1088), (800, 1067), (3000, 4000))
+    probs = rng.dirichlet(np.ones(classes), count).astype(np.float32)
+    tracemalloc.start()
+    try:
+        if kind == "semantic":
+            result = merge.semantic_map(probs, full, fill=True)
+        elif kind == "panoptic":
+            labels, weights = probs.argmax(axis=1), probs.max(axis=1)
+            result, _ = merge.panoptic_map(labels, weights, np.ones(classes, bool), full, 0.8)
+        else:
+            found = merge.rank_instances(probs, np.ones(classes, bool), full, 100)
+            result = found[0].pixels
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert result.shape == (3000, 4000)
+    # The logits as they come from the network were there before.
+    assert peak + logits.nbytes < 2 << 30, f"{peak / 2**30:.2f} GiB"
+    print(f"{kind}: {peak / 2**30:.2f} GiB")

@@ -69,10 +69,10 @@ def config(make_config):
         "stage1",
         model__decoder_layers=1,  # Compiling takes most of the time here.
         batch_size=8,
-        total_steps=20,
+        total_steps=10,
         num_devices=0,
-        checkpoint__every=10,
-        evals__every=10,
+        checkpoint__every=5,
+        evals__every=5,
         checkpoint__keep=5,
     )
 
@@ -84,15 +84,15 @@ def test_two_processes_give_the_losses_of_one_and_go_on_from_each_other(config, 
         config.fsdp = 2
     final = train_together(config, tmp_path / "two", 2, 2)
     expected, found = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
-    assert len(found[0]) == 20 and len(found[1]) == 2
+    assert len(found[0]) == 10 and len(found[1]) == 2
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
     assert final == json.loads((tmp_path / "two" / "final.json").read_text())
     # What two processes saved, one goes on with: the stream does not depend on their number.
     (tmp_path / "two" / "final.json").unlink()
-    notes = json.loads((tmp_path / "two/checkpoints/10/notes/metadata").read_text())
-    assert json.loads(notes["text"])["data"]["next_index"] >= 10
-    (tmp_path / "two" / "checkpoints/20").rename(tmp_path / "set_aside")
+    notes = json.loads((tmp_path / "two/checkpoints/5/notes/metadata").read_text())
+    assert json.loads(notes["text"])["data"]["next_index"] >= 5
+    (tmp_path / "two" / "checkpoints/10").rename(tmp_path / "set_aside")
     train_together(config, tmp_path / "two", 1, 2)
     np.testing.assert_allclose(losses_of(tmp_path / "two")[0], expected[0], rtol=1e-5)
 
@@ -108,7 +108,7 @@ def test_when_one_process_dies_the_other_ends_soon_and_both_go_on_later(config, 
             deadline = time.monotonic() + 400
             while time.monotonic() < deadline:
                 metrics = workdir / "metrics.jsonl"
-                if metrics.exists() and '"step": 13,' in metrics.read_text():
+                if metrics.exists() and '"step": 7,' in metrics.read_text():
                     break
                 time.sleep(0.05)
             processes[victim].kill()
