@@ -121,6 +121,18 @@ def test_float_images_are_refused(tmp_path):
         read_image(save(tmp_path, Image.new("F", (3, 3)), "a.tiff"))
 
 
+def test_sizes_without_decoding_are_those_of_the_decoded_image(tmp_path):
+    image = Image.fromarray(np.zeros((4, 9, 3), np.uint8))
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = save(tmp_path, image, exif=exif)
+        assert image_io.image_hw(path) == read_image(path).shape[:2]
+        assert image_io.stored_hw(path) == (4, 9)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        image_io.image_hw(tmp_path / "nowhere.png")
+
+
 def test_orientation_counts_only_where_the_labels_have_the_turned_size(tmp_path):
     for orientation, stored in {6: np.rot90(PICTURE, 1), 3: PICTURE[::-1, ::-1]}.items():
         exif = Image.Exif()

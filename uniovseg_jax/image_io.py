@@ -83,6 +83,18 @@ def stored_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
         return image.height, image.width
 
 
+def image_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns height and width that `read_image` gives, without decoding the pixels.
+
+    Raises:
+      FileNotFoundError: As `read_image`.
+      ValueError: As `read_image`.
+    """
+    with _open_file(path) as image:
+        on_its_side = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+        return (image.width, image.height) if on_its_side else (image.height, image.width)
+
+
 def decode_image(encoded: bytes | np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
     """`read_image` of a file that is in memory; `name` stands for it in complaints.
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import hashlib
 import itertools
 import json
 import math
@@ -21,6 +20,7 @@ from uniovseg_jax.benchmarks.paper import names_notes, paper_matching_accuracy
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
 from uniovseg_jax.eval.matching_accuracy import RegionNamer
+from uniovseg_jax.eval.parts import digest
 from uniovseg_jax.eval.result_files import RESULTS_FILE, SETTINGS_LINE, TABLE_FILE
 from uniovseg_jax.eval.run import ordered, score_images
 from uniovseg_jax.eval.true_regions import TRUTHS, region_reader
@@ -110,8 +110,8 @@ def measure_matching(
     made_with = {
         **dataclasses.asdict(settings),
         "model": params_sha256(pretrained.variables),
-        "images": _digest(benchmark.images),
-        "names": _digest(scorer.names),
+        "images": digest(benchmark.images),
+        "names": digest(scorer.names),
         "preparation": benchmark.preparation,
     }
     with held_alone(output, "evaluation"):
@@ -317,7 +317,3 @@ def _sizes(row: dict[str, Any]) -> str:
 
 def _show(value: float | None, digits: int) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _digest(names: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()

@@ -15,6 +15,7 @@ from jaxtyping import Int32, Integer
 from PIL import Image
 
 from uniovseg_jax.benchmarks.class_list import ClassList
+from uniovseg_jax.data.coco_file import MAX_SEGMENT_ID
 from uniovseg_jax.data.mask_sources.source import whole_number
 from uniovseg_jax.eval.coco_files import (
     at,
@@ -29,7 +30,6 @@ from uniovseg_jax.files import write_whole
 from uniovseg_jax.image_io import read_segment_ids
 
 # Ids are written as three bytes.
-_MAX_ID = (1 << 24) - 1
 
 
 class PanopticFiles:
@@ -118,7 +118,7 @@ class PanopticFiles:
 
     def _segment(self, info: Any) -> Segment | None:
         """Returns a segment; None for one of the truth whose class is not listed."""
-        number = whole_number(info, "id", high=_MAX_ID)
+        number = whole_number(info, "id", high=MAX_SEGMENT_ID)
         category = whole_number(info, "category_id", low=0)
         if category not in self.classes.index_of:
             if self._is_truth:
@@ -160,8 +160,8 @@ def write_panoptic_map(
     counted.pop(VOID_ID, None)
     if len(counted) < len(segments) or set(counted) != {segment.id for segment in segments}:
         raise ValueError(f"The map and the list of {name} do not name the same segments.")
-    if counted and not 0 < min(counted) <= max(counted) <= _MAX_ID:
-        raise ValueError(f"{name}: ids of segments must lie from 1 to {_MAX_ID}.")
+    if counted and not 0 < min(counted) <= max(counted) <= MAX_SEGMENT_ID:
+        raise ValueError(f"{name}: ids of segments must lie from 1 to {MAX_SEGMENT_ID}.")
     rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
     # The quickest level: maps of segments shrink well at any.

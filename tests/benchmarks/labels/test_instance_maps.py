@@ -93,7 +93,7 @@ def test_what_is_no_map_is_one_sentence_with_the_file(tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match=r"a.png cannot be read: No such file"):
         labels.masks("a")
-    with pytest.raises(ValueError, match=r"map/a.png cannot be read as an image"):
+    with pytest.raises(FileNotFoundError, match=r"There is no image file .*map/a.png"):
         labels.hw("a")
 
 

@@ -1,12 +1,9 @@
 """Images and label files: each with its other half, or none at all."""
 
-import numpy as np
 import pytest
 from label_files import write_image
-from PIL import Image
 
-from uniovseg_jax.benchmarks.labels.paired_files import image_hw, pair_files, stored_hw
-from uniovseg_jax.image_io import read_image
+from uniovseg_jax.benchmarks.labels.paired_files import pair_files
 
 
 @pytest.fixture
@@ -43,13 +40,3 @@ def test_a_file_without_its_other_half_is_one_sentence(folders, lost):
 def test_a_missing_folder_is_named(folders):
     with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
         pair_files(folders[0], folders[1].with_name("nowhere"), ".png")
-
-
-def test_sizes_are_those_of_the_decoded_image_also_when_it_lies_on_its_side(tmp_path):
-    image = Image.fromarray(np.zeros((4, 9, 3), np.uint8))
-    for orientation in range(1, 9):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        image.save(tmp_path / "a.jpg", exif=exif)
-        assert image_hw(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2]
-        assert stored_hw(tmp_path / "a.jpg") == (4, 9)

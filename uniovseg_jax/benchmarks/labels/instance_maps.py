@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from uniovseg_jax.benchmarks.labels.paired_files import PairedFiles, stored_hw
+from uniovseg_jax.benchmarks.labels.paired_files import PairedFiles
 from uniovseg_jax.data.coco_file import read_panoptic_png
 from uniovseg_jax.data.mask_sources.source import MAX_IMAGE_BYTES, FilePart
 from uniovseg_jax.data.records import MAX_MASKS
-from uniovseg_jax.image_io import read_labels
+from uniovseg_jax.image_io import read_labels, stored_hw
 from uniovseg_jax.masks import rle_encode
 
 
@@ -37,7 +37,8 @@ class InstanceMaps:
         """Returns height and width of an image's map.
 
         Raises:
-          ValueError: If it is missing or no image.
+          FileNotFoundError: If it is missing.
+          ValueError: If it is no image.
         """
         return stored_hw(self._labels[image_id])
 

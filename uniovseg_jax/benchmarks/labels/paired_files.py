@@ -5,9 +5,6 @@ import pathlib
 from collections.abc import Mapping
 
 from uniovseg_jax.data.mask_sources.folder import IMAGE_SUFFIXES, by_stem
-from uniovseg_jax.image_io import open_image
-
-_ORIENTATION = 0x0112
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,27 +46,6 @@ def pair_files(
                 "one label file for every image."
             )
     return found
-
-
-def stored_hw(path: pathlib.Path) -> tuple[int, int]:
-    """Returns height and width of a label map as its file states them, without decoding it.
-
-    Raises:
-      ValueError: If it is missing or no image.
-    """
-    with open_image(path, str(path)) as image:
-        return image.height, image.width
-
-
-def image_hw(path: pathlib.Path) -> tuple[int, int]:
-    """Returns height and width that `read_image` gives, turned as EXIF says, without decoding.
-
-    Raises:
-      ValueError: If it is missing or no image.
-    """
-    with open_image(path, str(path)) as image:
-        on_its_side = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        return (image.width, image.height) if on_its_side else (image.height, image.width)
 
 
 def _beginning_with(

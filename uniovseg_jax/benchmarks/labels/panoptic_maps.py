@@ -12,13 +12,17 @@ from scipy.ndimage import find_objects
 from uniovseg_jax.benchmarks.benchmark import LabelMap, TrueInstance
 from uniovseg_jax.benchmarks.class_list import VOID, ClassList
 from uniovseg_jax.benchmarks.labels.coco_instances import read_image_id
-from uniovseg_jax.data.coco_file import find_segments, read_coco_json, read_panoptic_png
+from uniovseg_jax.data.coco_file import (
+    MAX_SEGMENT_ID,
+    find_segments,
+    read_coco_json,
+    read_panoptic_png,
+)
 from uniovseg_jax.data.mask_sources.source import is_plain_name, whole_number
 from uniovseg_jax.eval.panoptic import VOID_ID, Segment
 from uniovseg_jax.image_io import stored_hw
 from uniovseg_jax.masks import rle_encode
 
-_MAX_ID = (1 << 24) - 1
 # Maps that are kept, since one image is asked for by task after task. As many as are read at a
 # time: fewer would push each other out.
 _KEPT = 16
@@ -96,7 +100,7 @@ class PanopticMaps:
                 f"category_id {category} is none of the {len(self._classes)} {self._classes.name}."
             )
         return Segment(
-            id=whole_number(info, "id", high=_MAX_ID),
+            id=whole_number(info, "id", high=MAX_SEGMENT_ID),
             category=self._classes.index_of[category],
             area=whole_number(info, "area", low=0),
             iscrowd=bool(info.get("iscrowd")),

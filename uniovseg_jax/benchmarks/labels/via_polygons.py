@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from uniovseg_jax.benchmarks.labels.paired_files import image_hw
 from uniovseg_jax.benchmarks.labels.polygons import draw_polygon
 from uniovseg_jax.data.mask_sources.folder import IMAGE_SUFFIXES, by_stem
 from uniovseg_jax.data.mask_sources.source import (
@@ -12,6 +11,7 @@ from uniovseg_jax.data.mask_sources.source import (
     is_plain_name,
     parse_json,
 )
+from uniovseg_jax.image_io import image_hw
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.polygons import finite_numbers
 

@@ -12,7 +12,7 @@ import numpy as np
 from uniovseg_jax.benchmarks.class_list import load_class_list
 from uniovseg_jax.benchmarks.preparation.label_files import read_photo
 from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
-from uniovseg_jax.data.coco_file import read_coco_json, read_panoptic_png
+from uniovseg_jax.data.coco_file import MAX_SEGMENT_ID, read_coco_json, read_panoptic_png
 from uniovseg_jax.data.mask_sources.source import is_plain_name, whole_number
 
 _COUNTS = {"train": 118287, "val": 5000}
@@ -74,7 +74,7 @@ def _check_segments(infos: Any) -> set[int]:
     """Returns the ids of a list of segments of known classes."""
     if not isinstance(infos, list):
         raise ValueError("its annotation has no list segments_info.")
-    listed = {whole_number(info, "id", high=(1 << 24) - 1) for info in infos}
+    listed = {whole_number(info, "id", high=MAX_SEGMENT_ID) for info in infos}
     for info in infos:
         if whole_number(info, "category_id") not in load_class_list("coco_panoptic_133").index_of:
             raise ValueError(f"its segment {info['id']} is of no class: {info['category_id']}.")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from uniovseg_jax.data.coco_file import (
+    MAX_SEGMENT_ID,
     find_segments,
     read_coco_json,
     read_panoptic_png,
@@ -168,7 +169,7 @@ def _read_panoptic(
             f"{entry['file_name']} has {ids.shape[0]} x {ids.shape[1]} pixels, its image "
             f"{height} x {width}."
         )
-    listed = [whole_number(info, "id", high=(1 << 24) - 1) for info in infos]
+    listed = [whole_number(info, "id", high=MAX_SEGMENT_ID) for info in infos]
     present = set(np.unique(ids).tolist()) - {0}
     if len(set(listed)) < len(listed) or present - set(listed):
         raise ValueError(f"{entry['file_name']} and segments_info do not name the same segments.")
