@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import itertools
 import json
-import math
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,8 +19,9 @@ from uniovseg_jax.benchmarks.paper import names_notes, paper_matching_accuracy
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
 from uniovseg_jax.eval.matching_accuracy import RegionNamer
+from uniovseg_jax.eval.matching_table import make_matching_table, sizes_text
 from uniovseg_jax.eval.parts import digest
-from uniovseg_jax.eval.result_files import RESULTS_FILE, SETTINGS_LINE, TABLE_FILE
+from uniovseg_jax.eval.result_files import RESULTS_FILE, TABLE_FILE
 from uniovseg_jax.eval.run import ordered, score_images
 from uniovseg_jax.eval.true_regions import TRUTHS, region_reader
 from uniovseg_jax.files import write_whole
@@ -216,7 +216,7 @@ class MatchingScorer:
         """Returns the accuracy with the last set of sizes."""
         row = self.total(results)["rows"][-1]
         top1 = row["top1"]["all"]
-        return "" if top1 is None else f"top-1 {top1:.2f} at {_sizes(row)}"
+        return "" if top1 is None else f"top-1 {top1:.2f} at {sizes_text(row)}"
 
     def _groups(self, labels: Int[np.ndarray, " n"]) -> dict[str, Bool[np.ndarray, " n"]]:
         every = np.ones(len(labels), bool)
@@ -225,42 +225,6 @@ class MatchingScorer:
             return {"all": every}
         things = self._classes.is_thing[labels]
         return dict(zip(_GROUPS, (every, things, ~things), strict=True))
-
-
-def make_matching_table(document: dict[str, Any]) -> str:
-    """Returns the readable report: every accuracy beside the paper's."""
-    settings, masks = document["settings"], document["masks"]
-    counts = ", ".join(f"{count} {name}" for name, count in masks.items())
-    lines = [
-        f"# Matching accuracy on {document['benchmark']}",
-        "",
-        f"{document['num_images']} images{' (limited)' if document['limited'] else ''}, masks of "
-        f"the {settings['truth']} truth: {counts}. Pooling `{settings['pooling']}`, mean of "
-        f"{settings['average']}, templates `{settings['templates']}`, {document['date']}.",
-        "",
-        "Top-1 accuracy of true masks in percent; the paper's column is beside all masks.",
-        "",
-        "| input sizes | all | paper "
-        + "".join(f"| {name} " for name in masks if name != "all")
-        + "| mean over classes | s / image | paper |",
-        "| --- |" + " ---: |" * (len(masks) + 4),
-    ]
-    for row in document["rows"]:
-        paper = row["paper"] or {}
-        cells = [
-            _sizes(row),
-            _show(row["top1"]["all"], 2),
-            _show(paper.get("top1"), 1),
-            *(_show(row["top1"][name], 2) for name in masks if name != "all"),
-            _show(row["class_mean"]["all"], 2),
-            _show(row["seconds"], 3),
-            _show(paper.get("seconds"), 2),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"Seconds: trunk and pooling of 16 masks on {document['device']}, no reading."]
-    lines += [f"\nNot verified: {sentence}" for sentence in document["unverified"]]
-    lines += ["", SETTINGS_LINE, "", "```", json.dumps(settings, indent=1), "```"]
-    return "\n".join(lines) + "\n"
 
 
 def _open(settings: MatchingSettings, data_dir: str) -> Benchmark:
@@ -309,11 +273,3 @@ def _mean_over_classes(
     """Returns the mean of the accuracies of the classes that occur."""
     found = [right[labels == label].mean() for label in np.unique(labels)]
     return 100.0 * float(np.mean(found)) if found else None
-
-
-def _sizes(row: dict[str, Any]) -> str:
-    return " + ".join(map(str, row["sizes"]))
-
-
-def _show(value: float | None, digits: int) -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"

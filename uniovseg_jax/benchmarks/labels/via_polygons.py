@@ -61,7 +61,8 @@ class ViaPolygons:
         """Returns height and width of the image, which the file does not state.
 
         Raises:
-          ValueError: If the image is missing or none.
+          FileNotFoundError: If the image is missing.
+          ValueError: If it is none.
         """
         return image_hw(self.images[image_id])
 
