@@ -31,8 +31,9 @@ import sys
 from absl import app, flags
 
 from uniovseg_jax.benchmarks.preparation.prepare import NAMES, find_recipe, prepare
-from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Recipe
+from uniovseg_jax.benchmarks.preparation.recipe import Recipe
 from uniovseg_jax.benchmarks.preparation.tfds_sets import UNPACK
+from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES
 from uniovseg_jax.command_line import parse_flags_and_words
 from uniovseg_jax.data.conversion import convert
 from uniovseg_jax.data.mask_sources.coco import CocoMasks

@@ -65,12 +65,13 @@ def main(_: list[str]) -> None:
             others,
             _SEED.value,
         )
-        galleries = [
+        made = [
             maker.make(document, folder)
             for folder, document in found.items()
             # Means of suites and of names of true masks have no pictures.
             if _DATA_DIR.value and "scores" in document and read_image_log(folder)
         ]
+        galleries = [gallery for gallery in made if gallery is not None]
         output = pathlib.Path(str(_OUTPUT.value))
         documents = list(found.values())
         write_report(documents, make_tables(documents, _ALL.value), galleries, output)

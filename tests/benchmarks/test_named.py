@@ -220,7 +220,10 @@ def test_sizes_and_what_nobody_could_check(tmp_path):
             unchecked += layout in ("ade_full", "context", "voc")
             unchecked += layout == "context_owners"
             unchecked += name == "pascal_context_59"
-            assert len(benchmark.unverified) == unchecked
+            few = [text for text in benchmark.unverified if "images were found" in text]
+            assert len(benchmark.unverified) == unchecked + len(few)
+            # Layouts are tiny copies.
+            assert len(few) == (name not in ("folder", "tinyscenes"))
 
 
 def test_prepared_labels_that_were_not_shifted_are_an_error(tmp_path):

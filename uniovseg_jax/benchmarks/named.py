@@ -124,7 +124,18 @@ def open_folder(root: pathlib.Path, split: str) -> Benchmark:
     if not infos:
         raise ValueError(f"{root / 'names.txt'} holds no class; expected one in each line.")
     classes = ClassList(root.name, tuple(infos))
-    void = {_VOID_8, _VOID_16, *(line.id for line in lines if line.is_placeholder)}
+    void = {_VOID_8, _VOID_16}
+    void |= {
+        number if line.id is None else line.id
+        for number, line in enumerate(lines)
+        if line.is_placeholder
+    }
+    largest = max(info.id for info in infos)
+    if largest > _VOID_16:
+        raise ValueError(
+            f"{root / 'names.txt'} has a class {largest}; expected ids of up to {_VOID_16}, which "
+            "16 bits hold."
+        )
     images, files = (
         by_stem(part / split if (part / split).is_dir() else part, suffixes)
         for part, suffixes in (

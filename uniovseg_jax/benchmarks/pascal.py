@@ -10,6 +10,7 @@ from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.check import check_pairs
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList, load_class_list
 from uniovseg_jax.benchmarks.labels.label_maps import LabelMaps
+from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES
 from uniovseg_jax.data.mask_sources.folder import by_stem
 from uniovseg_jax.data.mask_sources.source import (
     MAX_ANNOTATION_BYTES,
@@ -18,8 +19,6 @@ from uniovseg_jax.data.mask_sources.source import (
     parse_json,
 )
 
-# What most datasets call the folders of the two splits.
-LONG_NAMES = {"train": "training", "val": "validation"}
 _VOID_8, _VOID_16 = 255, 65535
 # Images and label files, by id.
 _Files = tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark, Rle
+from uniovseg_jax.benchmarks.split_sizes import note_of_size
 
 
 @runtime_checkable
@@ -76,11 +77,8 @@ class PromptedSet:
         chosen = self.splits[split]
         labels = chosen.read(root / chosen.images, root / chosen.labels)
         unverified = self.unverified
-        if chosen.num_images not in (None, len(labels.images)):
-            unverified += (
-                f"{len(labels.images)} images were found, the published split {split} has "
-                f"{chosen.num_images}.",
-            )
+        if chosen.num_images is not None and chosen.num_images != len(labels.images):
+            unverified += (note_of_size(len(labels.images), split, chosen.num_images),)
         return Benchmark(
             self.name,
             labels.images,

@@ -7,6 +7,7 @@ from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.named import NAMED
 from uniovseg_jax.benchmarks.preparation_record import with_preparation
 from uniovseg_jax.benchmarks.prompted import PROMPTED_SETS
+from uniovseg_jax.benchmarks.split_sizes import with_note_of_size
 
 BENCHMARKS = (*NAMED, *PROMPTED_SETS)
 
@@ -31,7 +32,8 @@ def open_benchmarks(
         raise FileNotFoundError(f"There is no data folder {folder}.")
     if name in NAMED:
         split = split or "val"
-        return (with_preparation(NAMED[name](folder, split), folder, split),)
+        benchmark = with_preparation(NAMED[name](folder, split), folder, split)
+        return (with_note_of_size(benchmark, split),)
     opened = PROMPTED_SETS[name](folder, split or None)
     return opened if isinstance(opened, tuple) else (opened,)
 

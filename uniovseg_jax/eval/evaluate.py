@@ -16,6 +16,7 @@ from uniovseg_jax.eval.from_config import (
     framing_settings,
     make_framing,
     make_segmenter_config,
+    split_lists,
 )
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
 from uniovseg_jax.eval.named import NamedScorer
@@ -65,6 +66,7 @@ def evaluate(
     progress = progress and first
     with contextlib.ExitStack() as stack:
         with all_or_none("Opening the benchmark"):
+            config = split_lists(config)
             parts = open_parts(config, data_dir)
             if first:
                 stack.enter_context(held_alone(output, "evaluation"))
@@ -137,7 +139,7 @@ def _score_part(
                 "limited": bool(config.limit),
                 "model": model.about,
                 "settings": settings,
-                "unverified": _unverified(part, config),
+                "unverified": [*_unverified(part, config), *scorer.notes(results)],
                 "scores": scorer.total(results),
                 "seconds_per_image": _median_seconds(results),
                 "versions": versions(),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -135,9 +136,26 @@ def _short_side(
     return ShortSide(options.short or short, options.longest or longest, options.pad_to, mean)
 
 
+def split_lists(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns the configuration with tasks and modes one by one: a flag gives `a,b` as one word."""
+    config = config.copy_and_resolve_references()
+    for owner, name in ((config, "tasks"), (config.prompts, "modes")):
+        with owner.unlocked():
+            owner[name] = tuple(
+                word.strip() for words in owner[name] for word in words.split(",") if word.strip()
+            )
+    return config
+
+
 def deciding_settings(config: ml_collections.ConfigDict) -> dict:
     """Returns the fields that decide a result."""
     return {name: value for name, value in config.to_dict().items() if name not in _OF_THE_RUN}
+
+
+def restored_config(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Returns the configuration of `deciding_settings`; it leaves neither pictures nor files."""
+    of_the_run = {"threads_per_device": 1, "worst": 0, "text_cache": "", "save_predictions": False}
+    return ml_collections.ConfigDict({**settings, **of_the_run})
 
 
 def framing_settings(framing: Framing) -> dict:

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.eval.coco_files import at, of_size, read_image_id, read_json
 from uniovseg_jax.eval.evaluate import EvaluatedModel, make_scorer
-from uniovseg_jax.eval.from_config import make_framing
+from uniovseg_jax.eval.from_config import make_framing, restored_config
 from uniovseg_jax.eval.image_log import read_image_log
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.parts import Part, open_parts
@@ -82,8 +82,8 @@ class GalleryMaker:
         self._load = functools.lru_cache(1)(EvaluatedModel)
         self._open = functools.lru_cache(1)(self._open_parts)
 
-    def make(self, document: Mapping[str, Any], folder: pathlib.Path) -> Gallery:
-        """Draws images of a run.
+    def make(self, document: Mapping[str, Any], folder: pathlib.Path) -> Gallery | None:
+        """Draws images of a run; none where no image has a mask to be asked for.
 
         Args:
           document: Of its `results.json`.
@@ -93,9 +93,8 @@ class GalleryMaker:
           FileNotFoundError: If the model, the data or a file of results is not there.
           ValueError: If the model is another one, or a file does not fit.
         """
-        settings = {**document["settings"]["config"], "text_cache": ""}
-        config = ml_collections.ConfigDict(settings)
-        named = self._open(json.dumps(settings, sort_keys=True))
+        config = restored_config(document["settings"]["config"])
+        named = self._open(config.to_json(sort_keys=True))
         if document["benchmark"] not in named:
             raise ValueError(
                 f"{folder} is of {document['benchmark']}, which is not in {self._data_dir}."
@@ -110,6 +109,8 @@ class GalleryMaker:
         scorer = make_scorer(part, config, loaded, framing)
         done = read_image_log(folder)
         by, chosen = choose_images(done, self._count, self._choose, self._seed)
+        if by is None and isinstance(scorer, PromptScorer):
+            return None
         note = f"{len(chosen)} of {len(done)} images: {self._choose if by else 'random'}."
         images = self._draw(scorer, part.benchmark, by or part.tasks[0], chosen)
         return Gallery(part.benchmark.name, by or part.tasks[0], note, images)

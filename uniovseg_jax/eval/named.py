@@ -86,6 +86,14 @@ class NamedScorer:
             for task in self.tasks
         }
 
+    def notes(self, results: Sequence[dict[str, Any]]) -> list[str]:
+        """Returns what is to be said of the truth, in sentences."""
+        return [
+            note
+            for task in self.tasks
+            for note in task.notes([result["counters"][task.name] for result in results])
+        ]
+
     def headline(self, results: Sequence[dict[str, Any]]) -> str:
         """Returns the main score of the first task."""
         task = self.tasks[0]

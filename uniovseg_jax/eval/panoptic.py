@@ -160,6 +160,15 @@ class PanopticScores:
         scores.understated = counters["understated"]
         return scores
 
+    def notes(self) -> tuple[str, ...]:
+        """Returns what is to be said of the truth, in sentences."""
+        if not self.understated:
+            return ()
+        return (
+            f"{self.understated} segments of the truth state a smaller area than they have "
+            "pixels: their IoU comes out too large, and PQ can pass 100.",
+        )
+
     def compute(self) -> dict:
         """Returns fractions in 0..1; NaN where no class of a group was met.
 

@@ -20,8 +20,10 @@ from uniovseg_jax.eval.semantic import SemanticScores
 from uniovseg_jax.image_io import read_labels
 
 _SUFFIXES = (".png", ".tif", ".tiff")
-# Of labels; all that 16 bits hold.
-_MAX_CLASSES = 1 << 16
+# All that 16 bits hold.
+_NUM_LABELS = 1 << 16
+# Pixels are counted by pairs of classes.
+_MAX_CLASSES = 1 << 12
 _LEAST_LABEL = -(1 << 31)
 _VOID, _UNKNOWN = -1, -2
 
@@ -85,12 +87,7 @@ def score_panoptic(
         )
         for index, info in enumerate(truth.classes.classes)
     ]
-    notes = []
-    if scores.understated:
-        notes.append(
-            f"{scores.understated} segments of the truth state a smaller area than they have "
-            "pixels: their IoU comes out too large, and PQ can pass 100."
-        )
+    notes = list(scores.notes())
     if truth.unlisted:
         notes.append(
             f"{truth.unlisted} segments of the truth have a class that is not listed: they are not "
@@ -131,11 +128,11 @@ def score_semantic(
     """
     if not 0 < num_classes <= _MAX_CLASSES:
         raise ValueError(f"The number of classes must be 1 to {_MAX_CLASSES}, got {num_classes}.")
-    if not all(_LEAST_LABEL <= label < _MAX_CLASSES for label in ignored):
+    if not all(_LEAST_LABEL <= label < _NUM_LABELS for label in ignored):
         raise ValueError(
-            f"Labels to ignore must lie in {_LEAST_LABEL}..{_MAX_CLASSES - 1}, got {ignored}."
+            f"Labels to ignore must lie in {_LEAST_LABEL}..{_NUM_LABELS - 1}, got {ignored}."
         )
-    lookup = np.full(_MAX_CLASSES, _UNKNOWN, np.int32)
+    lookup = np.full(_NUM_LABELS, _UNKNOWN, np.int32)
     lookup[:num_classes] = np.arange(num_classes)
     lookup[[label for label in ignored if label >= 0]] = _VOID
     negative = tuple(label for label in ignored if label < 0)

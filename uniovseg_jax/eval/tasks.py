@@ -61,6 +61,11 @@ class NamedTask(abc.ABC):
     def total(self, counters: Iterable[Counters]) -> dict[str, Any]:
         """Adds up images: fractions in 0..1, `all` and `per_class` as the scores give them."""
 
+    def notes(self, counters: Sequence[Counters]) -> list[str]:
+        """Returns what is to be said of the truth, in sentences."""
+        del counters
+        return []
+
     @abc.abstractmethod
     def paint(self, truth: Any, predicted: Any, hw: tuple[int, int]) -> tuple[LabelMap, LabelMap]:
         """Returns the class of every pixel, -1 for void, in truth and as predicted."""
@@ -168,11 +173,18 @@ class PanopticTask(NamedTask):
 
     def total(self, counters: Iterable[Counters]) -> dict[str, Any]:
         """Adds up images."""
+        return self._added(counters).compute()
+
+    def notes(self, counters: Sequence[Counters]) -> list[str]:
+        """Says how many segments of the truth state a wrong area."""
+        return list(self._added(counters).notes())
+
+    def _added(self, counters: Iterable[Counters]) -> PanopticScores:
         is_thing = self._classes.is_thing
         scores = PanopticScores(is_thing)
         for image in counters:
             scores.merge(PanopticScores.from_counters(is_thing, image))
-        return scores.compute()
+        return scores
 
     def paint(self, truth: Any, predicted: Any, hw: tuple[int, int]) -> tuple[LabelMap, LabelMap]:
         """Returns the classes of the segments, whose ends are lost."""

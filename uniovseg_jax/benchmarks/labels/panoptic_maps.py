@@ -130,13 +130,21 @@ class PanopticMaps:
         """Returns a map, the ids in it, and for every pixel the place of its own among them."""
         entry = self._entries[image_id]
         ids = read_panoptic_png(entry.path)
-        values, places = np.unique(ids, return_inverse=True)
+        values, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
         unlisted = set(values.tolist()) - {s.id for s in entry.segments} - {VOID_ID}
         if unlisted:
             raise ValueError(
                 f"{entry.path} holds the segment {min(unlisted)}, which {self.path.name} does not "
                 "list."
             )
+        pixels = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        for segment in entry.segments:
+            # Unions could be empty.
+            if segment.area == 0 and pixels.get(segment.id):
+                raise ValueError(
+                    f"{self.path.name} states an area of 0 for the segment {segment.id}, which has "
+                    f"{pixels[segment.id]} pixels in {entry.path}."
+                )
         # What is kept is shared.
         ids.flags.writeable = False
         return ids, values, places.reshape(ids.shape).astype(np.int32)

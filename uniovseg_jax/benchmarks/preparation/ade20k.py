@@ -21,11 +21,11 @@ from uniovseg_jax.benchmarks.preparation.label_files import (
     read_label_map,
     read_photo,
 )
-from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Item, Plan, Recipe, stems
+from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe, stems
 from uniovseg_jax.benchmarks.preparation.segments import describe_classes, describe_regions
+from uniovseg_jax.benchmarks.split_sizes import ADE20K, LONG_NAMES
 from uniovseg_jax.masks import rle_encode
 
-_COUNTS = {"train": 20210, "val": 2000}
 _VOID = 255
 
 
@@ -47,7 +47,7 @@ def _plan(root: pathlib.Path, split: str) -> Plan:
         for name in names
     ]
     documents = (panoptic.with_suffix(".json"), folder / f"ade20k_instance_{split}.json")
-    return Plan(items, _COUNTS[split], make, documents, finish)
+    return Plan(items, ADE20K[split], make, documents, finish)
 
 
 def make(item: Item) -> tuple[list[bytes], dict[str, Any]]:

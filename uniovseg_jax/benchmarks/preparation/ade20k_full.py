@@ -18,10 +18,10 @@ from uniovseg_jax.benchmarks.preparation.label_files import (
     read_photo,
 )
 from uniovseg_jax.benchmarks.preparation.opencv_resize import resize_linear, resize_nearest
-from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Item, Plan, Recipe
+from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
+from uniovseg_jax.benchmarks.split_sizes import ADE20K_FULL, LONG_NAMES
 from uniovseg_jax.image_io import open_image
 
-_COUNTS = {"train": 25574, "val": 2000}
 _VOID = 65535
 # By (R // 10) * 256 + G there are no more.
 _NUM_LABELS = 26 * 256
@@ -87,7 +87,7 @@ def _plan(short_side: int | None, root: pathlib.Path, split: str) -> Plan:
     ]
     settings = {"short_side": "original" if short_side is None else short_side}
     make_files = functools.partial(make, short_side=short_side)
-    return Plan(items, _COUNTS[split], make_files, settings=settings)
+    return Plan(items, ADE20K_FULL[split], make_files, settings=settings)
 
 
 def make(item: Item, short_side: int | None) -> tuple[list[bytes], None]:

@@ -21,8 +21,8 @@ from uniovseg_jax.benchmarks.preparation.label_files import (
 )
 from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe, stems
 from uniovseg_jax.benchmarks.preparation.segments import describe_classes, describe_regions
+from uniovseg_jax.benchmarks.split_sizes import CITYSCAPES
 
-_COUNTS = {"train": 2975, "val": 500}
 _NUM_LABELS = 34
 _IGNORED = 255
 # An instance's number is its label's times this, plus its own; below there are plain labels.
@@ -70,7 +70,7 @@ def _plan(root: pathlib.Path, split: str) -> Plan:
             )
             for frame in frames
         ]
-    return Plan(items, _COUNTS[split], make, (panoptic.with_suffix(".json"),), finish)
+    return Plan(items, CITYSCAPES[split], make, (panoptic.with_suffix(".json"),), finish)
 
 
 def make(item: Item) -> tuple[list[bytes], dict[str, Any]]:

@@ -12,10 +12,9 @@ import numpy as np
 from uniovseg_jax.benchmarks.class_list import load_class_list
 from uniovseg_jax.benchmarks.preparation.label_files import read_photo
 from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
+from uniovseg_jax.benchmarks.split_sizes import COCO
 from uniovseg_jax.data.coco_file import MAX_SEGMENT_ID, read_coco_json, read_panoptic_png
 from uniovseg_jax.data.mask_sources.source import is_plain_name, whole_number
-
-_COUNTS = {"train": 118287, "val": 5000}
 
 
 def _plan(root: pathlib.Path, split: str) -> Plan:
@@ -47,7 +46,7 @@ def _plan(root: pathlib.Path, split: str) -> Plan:
         except ValueError as error:
             raise ValueError(f"{panoptic}: image {image_id}: {error}") from error
         items.append(Item(name, (images / name, segments / row["file_name"]), detail=detail))
-    return Plan(items, _COUNTS[split], check)
+    return Plan(items, COCO[split], check)
 
 
 def check(item: Item) -> tuple[list[bytes], None]:

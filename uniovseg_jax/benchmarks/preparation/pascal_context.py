@@ -14,14 +14,16 @@ from uniovseg_jax.benchmarks.preparation.label_files import (
     encode_tiff,
     read_photo,
 )
-from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Item, Plan, Recipe
+from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
 from uniovseg_jax.benchmarks.preparation.voc import read_names
+from uniovseg_jax.benchmarks.split_sizes import (
+    LONG_NAMES,
+    PASCAL_CONTEXT,
+    PASCAL_CONTEXT_OF_VOC,
+)
 from uniovseg_jax.data.mask_sources.source import is_plain_name, parse_json, whole_number
 from uniovseg_jax.masks import rle_decode
 
-# By list: PASCAL in Detail leaves one image of VOC's out.
-_COUNTS = {"train": 4998, "val": 5104}
-_COUNTS_OF_VOC = {"train": 4998, "val": 5105}
 _VOID_59, _VOID_459 = 255, 65535
 _DETAIL, _LABEL_MAPS = "trainval_merged.json", "trainval"
 
@@ -30,10 +32,10 @@ def _plan(root: pathlib.Path, split: str) -> Plan:
     source, made, long = root / "VOCdevkit" / "VOC2010", root / "pascal_ctx_d2", LONG_NAMES[split]
     detail = source / _DETAIL
     if detail.is_file():
-        images, expected = read_detail(detail, split), _COUNTS[split]
+        images, expected = read_detail(detail, split), PASCAL_CONTEXT[split]
     else:
         names = read_names(source / "ImageSets" / "Main" / f"{split}.txt")
-        images, expected = dict.fromkeys(names), _COUNTS_OF_VOC[split]
+        images, expected = dict.fromkeys(names), PASCAL_CONTEXT_OF_VOC[split]
     has_maps = (source / _LABEL_MAPS).is_dir()
     if not has_maps and not detail.is_file():
         raise FileNotFoundError(

@@ -19,7 +19,8 @@ from uniovseg_jax.benchmarks.preparation import (
     pascal_context,
     voc,
 )
-from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Item, Plan, Recipe
+from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
+from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES
 from uniovseg_jax.data.workers import map_in_order
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.locks import held_alone

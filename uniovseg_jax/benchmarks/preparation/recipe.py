@@ -66,10 +66,6 @@ class Recipe:
     plan: Callable[[pathlib.Path, str], Plan]
 
 
-# What most datasets call the folders of the two splits.
-LONG_NAMES = {"train": "training", "val": "validation"}
-
-
 def stems(folders: Mapping[pathlib.Path, str]) -> list[str]:
     """Returns the sorted stems that occur in any of several folders.
 

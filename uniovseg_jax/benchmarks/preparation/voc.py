@@ -10,9 +10,9 @@ from uniovseg_jax.benchmarks.preparation.label_files import (
     read_label_map,
     read_photo,
 )
-from uniovseg_jax.benchmarks.preparation.recipe import LONG_NAMES, Item, Plan, Recipe
+from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
+from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES, VOC
 
-_COUNTS = {"train": 1464, "val": 1449}
 _VOID = 255
 
 
@@ -32,7 +32,7 @@ def _plan(root: pathlib.Path, split: str) -> Plan:
         )
         for name in names
     ]
-    return Plan(items, _COUNTS[split], make)
+    return Plan(items, VOC[split], make)
 
 
 def make(item: Item) -> tuple[list[bytes], None]:
