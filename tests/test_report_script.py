@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from uniovseg_jax.eval.from_config import deciding_settings
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.weights.store import load_pretrained, params_sha256
 
@@ -38,7 +39,7 @@ def make_run(folder, sha256):
     """What an evaluation of two images leaves, and the images, as COCO has them."""
     from configs.eval import get_config
 
-    config = json.loads(get_config("coco_instances").to_json_best_effort())
+    config = json.loads(json.dumps(deciding_settings(get_config("coco_instances"))))
     config["input"] |= {"short": 64, "longest": 96, "pad_to": 32}
     config["prompts"] |= {"modes": ["box"]}
     document = {
@@ -73,8 +74,25 @@ def make_run(folder, sha256):
     write_json(folder / "sam.json", [{"image_id": 2, "segmentation": rle_encode(half)}])
 
 
-def test_the_page_has_the_numbers_and_pictures_of_a_run(tmp_path):
-    make_run(tmp_path, params_sha256(load_pretrained(STAGE1).variables))
+@pytest.fixture(scope="module")
+def digest():
+    return params_sha256(load_pretrained(STAGE1).variables)
+
+
+def test_a_run_in_which_nothing_had_a_mask_has_no_gallery(tmp_path, digest):
+    make_run(tmp_path, digest)
+    log = tmp_path / "results" / "images-00000.jsonl"
+    log.write_text(json.dumps({"id": "1", "quality": {}}) + "\n")
+    output = tmp_path / "report"
+    result = run(
+        f"--results={tmp_path / 'results'}", f"--output={output}", f"--data_dir={tmp_path / 'data'}"
+    )
+    assert result.returncode == 0, result.stderr
+    assert not list(output.glob("gallery_*")) and "61.2" in (output / "report.md").read_text()
+
+
+def test_the_page_has_the_numbers_and_pictures_of_a_run(tmp_path, digest):
+    make_run(tmp_path, digest)
     output = tmp_path / "report"
     result = run(
         f"--results={tmp_path / 'results'}",

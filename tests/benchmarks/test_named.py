@@ -288,6 +288,19 @@ def test_a_missing_file_is_found_before_anything_is_computed(tmp_path, layout, l
         check_benchmark(open_benchmarks(LAYOUTS[layout][1][0], tmp_path)[0])
 
 
+def test_what_names_of_a_folder_cannot_be(tmp_path):
+    layouts.make_folder(tmp_path)
+    names = tmp_path / "names.txt"
+    # The third line is the value 2, which is void.
+    names.write_text("grass\nball\ninvalid_class_id\nsky")
+    layouts.write_labels(tmp_path / "labels" / "val" / "a.png", np.full((8, 10), 2))
+    (benchmark,) = open_benchmarks("folder", tmp_path)
+    assert (benchmark.read_semantic("a") == -1).all() and len(benchmark.classes) == 3
+    names.write_text("0:grass\n4000000000:ball")
+    with pytest.raises(ValueError, match=r"has a class 4000000000; expected ids of up to 65535"):
+        open_benchmarks("folder", tmp_path)
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_missing_data_and_unknown_splits_are_one_sentence(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}") as caught:

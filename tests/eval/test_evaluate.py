@@ -239,6 +239,25 @@ def write_synonyms(root):
     (root / "words.txt").write_text("\n".join(f"{n}:word{n}" for n in range(20)))
 
 
+def test_wrong_areas_and_half_a_set_are_told_with_the_results(tiny_model_dir, tmp_path):
+    layouts.make_ade(tmp_path)
+    path = tmp_path / "ADEChallengeData2016" / "ade20k_panoptic_val.json"
+    document = json.loads(path.read_text())
+    for annotation in document["annotations"]:
+        for info in annotation["segments_info"]:
+            info["area"] = 1
+    path.write_text(json.dumps(document))
+    # As a flag gives two.
+    (found,) = score(
+        "ade20k_150", tiny_model_dir, tmp_path, tmp_path / "out", tasks=("semantic,panoptic",)
+    )
+    assert set(found["scores"]) == {"semantic", "panoptic"}
+    said = " ".join(found["unverified"])
+    assert "segments of the truth state a smaller area than they have pixels" in said
+    assert "images were found, the published split val has 2000" in said
+    assert "PQ can pass 100" in (tmp_path / "out" / "results.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("damage", "changes", "message"),
     [

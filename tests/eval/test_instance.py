@@ -90,6 +90,19 @@ def test_a_perfect_oracle_has_an_ap_of_one():
     assert score(document, []).compute()["all"]["ap"] == 0.0
 
 
+@pytest.mark.parametrize("as_id", [int, str])
+def test_equal_scores_are_ordered_by_number_as_pycocotools_does(as_id):
+    mask = np.zeros(HW, bool)
+    mask[:50, :50] = True
+    right, wrong = (PredictedInstance(rle_encode(m), 0, 0.5) for m in (mask, ~mask))
+    truth = [TrueInstance(rle_encode(mask), 0, 2500.0)]
+    scores = InstanceScores(1)
+    # As text, 1000 comes before 139.
+    scores.add(as_id(1000), [wrong], truth)
+    scores.add(as_id(139), [right], truth)
+    assert scores.compute()["all"]["ap50"] == pytest.approx(51 / 101)
+
+
 def test_only_the_hundred_best_of_an_image_and_class_are_looked_at():
     mask = np.zeros(HW, bool)
     mask[:50, :50] = True

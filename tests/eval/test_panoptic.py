@@ -120,6 +120,8 @@ def test_an_area_below_the_pixels_takes_pq_above_one_hundred_and_is_counted():
     scores.add(predicted, [Segment(1, 2)], target, [Segment(1, 2, area=3)])
     assert scores.compute()["all"]["pq"] == pytest.approx(4 / 3)
     assert scores.understated == 1
+    assert scores.notes()[0].startswith("1 segments of the truth state a smaller area")
+    assert PanopticScores(IS_THING).notes() == ()
     with pytest.raises(ValueError, match="states an area of 0"):
         scores.add(predicted, [Segment(1, 2)], target, [Segment(1, 2, area=0)])
 

@@ -120,6 +120,18 @@ def infos(document):
     return document["annotations"][0]["segments_info"]
 
 
+def test_a_stated_area_of_zero_needs_an_empty_segment(tmp_path, document):
+    infos = document["annotations"][0]["segments_info"]
+    infos[3]["area"] = 0  # Which no pixel is left of.
+    assert opened(tmp_path, document).read("one")[1][3].area == 0
+    infos[1]["area"] = 0
+    expected = (
+        r"truth.json states an area of 0 for the segment 256, which has 2 pixels in .*first.png"
+    )
+    with pytest.raises(ValueError, match=expected):
+        opened(tmp_path, document).read("one")
+
+
 def test_png_files_that_do_not_fit(tmp_path, document):
     del infos(document)[1]
     with pytest.raises(ValueError, match=r"first\.png holds the segment 256, which truth\.json"):
