@@ -3,12 +3,13 @@ r"""Writes the true masks of a benchmark as COCO JSON, with a point and a box to
   python scripts/export_masks.py --benchmark=timberseg --data_dir=<root of all datasets> \
       --output=runs/masks
 
-Leaves <benchmark>.json in the output folder, for every part of a suite. Each annotation has an id,
-its mask as run lengths, its box (bbox: x, y, width, height) and center_point (x, y), the pixel
-farthest from all outside the mask. Ask any model, such as SAM, by one of them, write its answers as
-a list of {"image_id", "segmentation" (run lengths), "score", "prompt": <id of the annotation>}, and
-score them: scripts/score.py --task=promptable --gt_json=<this file> --pred_json=<answers>
---mode=center (or box).
+Leaves <benchmark>.json in the output folder, for every part of a suite, with the images that
+scripts/evaluate.py scores: of large sets a sample, which --seed decides as config.prompts.seed
+does. Each annotation has an id, its mask as run lengths, its box (bbox: x, y, width, height) and
+center_point (x, y), the pixel farthest from all outside the mask. Ask any model, such as SAM, by
+one of them, write its answers as a list of {"image_id", "segmentation" (run lengths), "score",
+"prompt": <id of the annotation>}, and score them: scripts/score.py --task=promptable
+--gt_json=<this file> --pred_json=<answers> --mode=center (or box).
 Exit code: 0, or 2 with one sentence that says why there is no file.
 """
 
@@ -24,6 +25,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that all datasets are 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the files; made when needed.")
 _SPLIT = flags.DEFINE_string("split", "", "Empty for the usual one.")
 _LIMIT = flags.DEFINE_integer("limit", 0, "Only the first images; 0 for all.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the sample of a large set.", lower_bound=0)
 flags.mark_flags_as_required(["benchmark", "data_dir", "output"])
 
 
@@ -36,6 +38,7 @@ def main(_: list[str]) -> int:
             str(_OUTPUT.value),
             _SPLIT.value,
             _LIMIT.value,
+            _SEED.value,
         )
     except (ValueError, OSError, ImportError) as error:
         print(error, file=sys.stderr)

@@ -86,6 +86,17 @@ def test_what_is_written_can_be_asked_by_and_scored(data):
     assert scores["iou"] == pytest.approx(100 * expected) and scores["unanswered"] == 1
 
 
+def test_an_image_of_another_size_than_its_labels_is_refused(data):
+    folder, _ = data
+    image = folder / "data" / "coco" / "val2017" / f"{20:012}.jpg"
+    Image.new("RGB", (3, 4)).save(image)
+    result = run(
+        "--benchmark=coco_instances", f"--data_dir={folder / 'data'}", f"--output={folder / 'out'}"
+    )
+    assert result.returncode == 2 and "has 4 x 3 pixels, its labels" in result.stderr
+    assert not list((folder / "out").glob("coco*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

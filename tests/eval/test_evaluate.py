@@ -17,6 +17,7 @@ from uniovseg_jax.data.tfds.tinyscenes import builder
 from uniovseg_jax.eval import evaluate as evaluation
 from uniovseg_jax.eval import parts
 from uniovseg_jax.eval.evaluate import evaluate
+from uniovseg_jax.eval.export_masks import export_masks
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.result_files import without_settings
 from uniovseg_jax.locks import held_alone
@@ -343,10 +344,14 @@ def test_large_sets_are_sampled_unless_they_are_scored_whole(tmp_path, monkeypat
         opened = parts.open_parts(config, str(tmp_path))
         config.benchmark = name
         output.mkdir()
-        return parts.check_parts(opened, config, str(tmp_path), output, False)[0].benchmark.images
+        return parts.choose_images(opened, config, output, False)[0].benchmark.images
 
     assert len(chosen("ishape/wire", tmp_path / "a")) == 2
     assert len(chosen("seginw/wire", tmp_path / "b")) == 4
+    # Another model is asked for the same images.
+    (exported,) = export_masks("ishape/wire", tmp_path, tmp_path / "masks")
+    images = [image["id"] for image in json.loads(exported.read_text())["images"]]
+    assert images == list(chosen("ishape/wire", tmp_path / "again"))
     part = dataclasses.replace(parts.open_parts(quick_config("ishape/wire"), str(tmp_path))[0])
     assert not parts._is_checked(tmp_path / "a", [part], str(tmp_path))
     parts.note_checked(tmp_path / "a", [part], str(tmp_path))

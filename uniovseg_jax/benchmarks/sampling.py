@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.benchmarks.prompted import SCORED_WHOLE
 from uniovseg_jax.data.mask_sources.sampling import name_digest
 from uniovseg_jax.data.mask_sources.source import FilePart, parse_json, whole_number
 from uniovseg_jax.data.threads import map_images
@@ -38,10 +39,10 @@ class ImageSample:
     images: Mapping[str, tuple[str, ...]]
 
 
-def count_masks(benchmark: Benchmark) -> dict[str, int]:
+def count_masks(benchmark: Benchmark, progress: bool = True) -> dict[str, int]:
     """Returns how many masks every image has that are scored.
 
-    It reads all labels, in threads and with a bar.
+    It reads all labels, in threads and, with `progress`, with a bar.
 
     Raises:
       ValueError: If the benchmark has no masks, or a file is missing or damaged.
@@ -54,7 +55,7 @@ def count_masks(benchmark: Benchmark) -> dict[str, int]:
         return sum(not rle.get("iscrowd") and rle_area(rle) > 0 for rle in read(image_id))
 
     image_ids = list(benchmark.images)
-    counts = map_images(count, image_ids, f"masks of {benchmark.name}")
+    counts = map_images(count, image_ids, f"masks of {benchmark.name}", progress)
     return dict(zip(image_ids, counts, strict=True))
 
 
@@ -84,7 +85,30 @@ def draw_sample(counts: Mapping[str, Mapping[str, int]], seed: int) -> ImageSamp
     return _sample(taken, counts, seed)
 
 
-def sampled(parts: Sequence[Benchmark], path: pathlib.Path, seed: int = 0) -> tuple[Benchmark, ...]:
+def sampled_unless_whole(
+    name: str,
+    parts: Sequence[Benchmark],
+    path: pathlib.Path,
+    seed: int = 0,
+    progress: bool = True,
+) -> tuple[Benchmark, ...]:
+    """Does as `sampled`, but for the sets that are scored whole however large they are.
+
+    Args:
+      name: Of the set, or of the suite and a part of it.
+      parts: As of `sampled`.
+      path: As of `sampled`.
+      seed: As of `sampled`.
+      progress: As of `sampled`.
+    """
+    if name.partition("/")[0] in SCORED_WHOLE:
+        return tuple(parts)
+    return sampled(parts, path, seed, progress)
+
+
+def sampled(
+    parts: Sequence[Benchmark], path: pathlib.Path, seed: int = 0, progress: bool = True
+) -> tuple[Benchmark, ...]:
     """Returns the parts of a set with the images of its sample only.
 
     Args:
@@ -92,6 +116,7 @@ def sampled(parts: Sequence[Benchmark], path: pathlib.Path, seed: int = 0) -> tu
       path: File of the sample. If it is there, it decides; otherwise it is written, for which the
         labels of all images are read.
       seed: What the sample is, or has to be, drawn with.
+      progress: Whether to show a bar while labels are read.
 
     Raises:
       ValueError: If the file is not that of a sample of these parts and this seed.
@@ -99,7 +124,7 @@ def sampled(parts: Sequence[Benchmark], path: pathlib.Path, seed: int = 0) -> tu
     if path.is_file():
         sample = read_sample(path)
     else:
-        sample = draw_sample({part.name: count_masks(part) for part in parts}, seed)
+        sample = draw_sample({part.name: count_masks(part, progress) for part in parts}, seed)
         write_sample(sample, path)
     if sample.seed != seed:
         raise ValueError(f"{path} was drawn with seed {sample.seed}, expected {seed}.")

@@ -20,7 +20,15 @@ from uniovseg_jax.eval.from_config import (
 )
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
 from uniovseg_jax.eval.named import NamedScorer
-from uniovseg_jax.eval.parts import PROMPTABLE, Part, check_parts, digest, note_checked, open_parts
+from uniovseg_jax.eval.parts import (
+    PROMPTABLE,
+    Part,
+    check_parts,
+    choose_images,
+    digest,
+    note_checked,
+    open_parts,
+)
 from uniovseg_jax.eval.prediction_files import FOLDER, PredictionFiles
 from uniovseg_jax.eval.promptable import suite_means
 from uniovseg_jax.eval.prompted import PromptScorer
@@ -70,8 +78,12 @@ def evaluate(
             parts = open_parts(config, data_dir)
             if first:
                 stack.enter_context(held_alone(output, "evaluation"))
+        with all_or_none("Choosing the images"):
+            if first:  # What it draws the others read.
+                choose_images(parts, config, output, progress)
         with all_or_none("The check of the benchmark"):
-            parts = check_parts(parts, config, data_dir, output, progress)
+            parts = choose_images(parts, config, output, progress)
+            check_parts(parts, data_dir, output, progress)
         with all_or_none("Loading the model"):
             if first:
                 note_checked(output, parts, data_dir)

@@ -13,9 +13,12 @@ import numpy as np
 import tqdm
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.benchmarks.check import check_benchmark
 from uniovseg_jax.benchmarks.registry import open_benchmarks
+from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
 from uniovseg_jax.eval.promptable import TrueMasks
 from uniovseg_jax.files import write_whole
+from uniovseg_jax.image_io import image_hw
 from uniovseg_jax.masks import rle_encode
 
 
@@ -25,8 +28,12 @@ def export_masks(
     folder: str | os.PathLike[str],
     split: str = "",
     limit: int = 0,
+    seed: int = 0,
 ) -> tuple[pathlib.Path, ...]:
     """Writes `<benchmark>.json` for a benchmark, or for every part of a suite.
+
+    Its images are those that an evaluation of the same seed scores: large sets are sampled, and the
+    sample is kept in `sample.json`.
 
     Args:
       name: One of `registry.BENCHMARKS`.
@@ -34,6 +41,7 @@ def export_masks(
       folder: Where the files go; made when needed.
       split: Empty for the usual one.
       limit: Only the first images; 0 for all.
+      seed: Of the sample.
 
     Returns:
       The files.
@@ -46,7 +54,9 @@ def export_masks(
     for part in parts:
         if part.read_masks is None:
             raise ValueError(f"{part.name} has no masks for prompts.")
+    parts = sampled_unless_whole(name, parts, pathlib.Path(folder) / "sample.json", seed)
     for part in parts:
+        check_benchmark(part)
         text = json.dumps(masks_document(part, pathlib.Path(data_dir), limit)) + "\n"
         path = pathlib.Path(folder) / f"{part.name.replace('/', '-')}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +85,9 @@ def masks_document(part: Benchmark, data_dir: pathlib.Path, limit: int = 0) -> d
     annotations: list[dict[str, Any]] = []
     for image_id in tqdm.tqdm(list(part.images)[: limit or None], unit="image"):
         rles = part.read_masks(image_id)
-        # Without a mask only the image tells.
-        height, width = rles[0]["size"] if rles else part.image(image_id, None).shape[:2]
         path = part.images[image_id]
+        hw = part.read_sizes(image_id) if part.read_sizes is not None else image_hw(path)
+        height, width = rles[0]["size"] if rles else hw
         name = path.relative_to(data_dir) if path.is_relative_to(data_dir) else path
         images.append(
             {"id": image_id, "file_name": name.as_posix(), "height": height, "width": width}

@@ -12,9 +12,8 @@ import ml_collections
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.check import check_benchmark, check_labels
-from uniovseg_jax.benchmarks.prompted import SCORED_WHOLE
 from uniovseg_jax.benchmarks.registry import open_benchmarks
-from uniovseg_jax.benchmarks.sampling import sampled
+from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
 from uniovseg_jax.eval.from_config import check_config, check_framing
 from uniovseg_jax.eval.prompted import check_modes
 from uniovseg_jax.files import write_whole
@@ -68,21 +67,45 @@ def open_parts(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Part, 
     )
 
 
-def check_parts(
-    parts: Sequence[Part],
-    config: ml_collections.ConfigDict,
-    data_dir: str,
-    output: pathlib.Path,
-    progress: bool,
+def choose_images(
+    parts: Sequence[Part], config: ml_collections.ConfigDict, output: pathlib.Path, progress: bool
 ) -> tuple[Part, ...]:
-    """Chooses the images of every part, and looks at their files.
+    """Returns the parts with the images that are scored.
 
-    All labels are read once for a folder of results, each process its share; the first process
-    keeps a note of it there, and of the sample of a large set. To be called by all processes.
+    Sets that are larger than SAM's suite takes are sampled once for a folder of results, for which
+    all of their labels are read.
 
     Args:
       parts: Of `open_parts`.
       config: As there.
+      output: Folder of the results, where the sample is kept.
+      progress: Whether to show a bar.
+
+    Raises:
+      ValueError: If a label file is not as it has to be, or the sample there is another one.
+    """
+    benchmarks = tuple(part.benchmark for part in parts)
+    if PROMPTABLE in parts[0].tasks:
+        sample = output / "sample.json"
+        benchmarks = sampled_unless_whole(
+            config.benchmark, benchmarks, sample, config.prompts.seed, progress
+        )
+    if config.limit:
+        benchmarks = tuple(_first(benchmark, config.limit) for benchmark in benchmarks)
+    return tuple(
+        dataclasses.replace(part, benchmark=benchmark)
+        for part, benchmark in zip(parts, benchmarks, strict=True)
+    )
+
+
+def check_parts(parts: Sequence[Part], data_dir: str, output: pathlib.Path, progress: bool) -> None:
+    """Looks at the files of all images.
+
+    All labels are read once for a folder of results, each process its share; the first process
+    keeps a note of it there, see `note_checked`. To be called by all processes.
+
+    Args:
+      parts: Of `choose_images`.
       data_dir: Folder of all datasets.
       output: Folder of the results.
       progress: Whether to show a bar.
@@ -91,24 +114,12 @@ def check_parts(
       FileNotFoundError: If a file is missing.
       ValueError: If a part has no image, or a file is not as it has to be.
     """
-    benchmarks = tuple(part.benchmark for part in parts)
-    whole = config.benchmark.partition("/")[0] in SCORED_WHOLE
-    if PROMPTABLE in parts[0].tasks and not whole:
-        # Sets that are larger than SAM's suite takes are sampled once, for all models alike.
-        benchmarks = sampled(benchmarks, output / "sample.json", config.prompts.seed)
-    if config.limit:
-        benchmarks = tuple(_first(benchmark, config.limit) for benchmark in benchmarks)
-    chosen = tuple(
-        dataclasses.replace(part, benchmark=benchmark)
-        for part, benchmark in zip(parts, benchmarks, strict=True)
-    )
-    for part in chosen:
+    for part in parts:
         check_benchmark(part.benchmark)
-    if not _is_checked(output, chosen, data_dir):
-        for part in chosen:
+    if not _is_checked(output, parts, data_dir):
+        for part in parts:
             own = list(part.benchmark.images)[jax.process_index() :: jax.process_count()]
             check_labels(part.benchmark, part.tasks, own, progress)
-    return chosen
 
 
 def note_checked(output: pathlib.Path, parts: Sequence[Part], data_dir: str) -> None:
