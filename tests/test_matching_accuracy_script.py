@@ -82,10 +82,13 @@ def test_every_accuracy_is_beside_the_papers_and_a_second_call_goes_on(data, tmp
         ({"sizes": "100"}, "Input sizes must be multiples of 32; got 100."),
         ({"benchmark": "coco_instances"}, "coco_instances has no classes"),
         ({"templates": "none"}, "Unknown templates 'none'"),
+        ({"synonyms": "nowhere.txt"}, "nowhere.txt"),
     ],
 )
 def test_mistakes_end_with_one_sentence(data, tmp_path, options, complaint):
     result = run(*flags(data, tmp_path, **options))
     assert result.returncode == 2
     assert complaint in result.stderr.splitlines()[-1]
+    # Before any label is read, for which there is a bar.
+    assert "labels of" not in result.stderr
     assert not (tmp_path / "results.json").exists()

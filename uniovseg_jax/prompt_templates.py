@@ -174,6 +174,12 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 
+def check_templates(name: str) -> None:
+    """Raises a ValueError that lists the names if there are no templates of this one."""
+    if name not in TEMPLATES:
+        raise ValueError(f"Unknown templates {name!r}; expected one of {', '.join(TEMPLATES)}.")
+
+
 def fill(template: str, name: str) -> str:
     """Puts a name into a prompt.
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.models.uniovseg import UniOVSeg
-from uniovseg_jax.prompt_templates import TEMPLATES, fill
+from uniovseg_jax.prompt_templates import TEMPLATES, check_templates, fill
 from uniovseg_jax.text_cache import TextCache, text_digest
 from uniovseg_jax.weights.store import Pretrained
 
@@ -50,10 +50,7 @@ class TextEncoder:
         if "clip" not in pretrained.parts or pretrained.tokenizer is None:
             raise ValueError("Names need a model with the part clip, which this one lacks.")
         if isinstance(templates, str):
-            if templates not in TEMPLATES:
-                raise ValueError(
-                    f"Unknown templates {templates!r}; expected one of {', '.join(TEMPLATES)}."
-                )
+            check_templates(templates)
             templates = TEMPLATES[templates]
         if not templates or any("{}" not in template for template in templates):
             raise ValueError("Prompt templates: expected at least one, each with {} for the name.")

@@ -55,4 +55,6 @@ def test_the_papers_numbers_are_those_of_known_benchmarks():
 def test_official_names_beside_a_number_of_the_paper_are_noted():
     (note,) = names_notes("ade20k_847", "")
     assert "longer lists of names" in note
+    assert names_notes("pascal_voc21", "")[0] == note
+    assert "74 names" in names_notes("pascal_voc21", "")[1]
     assert names_notes("ade20k_847", "names.txt") == names_notes("folder", "") == ()

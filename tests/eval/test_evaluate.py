@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import layouts
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from uniovseg_jax.benchmarks.prompted_set import PromptedSuite
 from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.data.tfds.tinyscenes import builder
 from uniovseg_jax.eval import evaluate as evaluation
-from uniovseg_jax.eval import parts
+from uniovseg_jax.eval import parts, worst
 from uniovseg_jax.eval.evaluate import evaluate
 from uniovseg_jax.eval.export_masks import export_masks
+from uniovseg_jax.eval.from_config import make_framing
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.result_files import without_settings
 from uniovseg_jax.locks import held_alone
@@ -332,6 +334,26 @@ def test_a_folder_in_use_and_a_missing_model_are_refused(tmp_path):
         score("pascal_voc21", tmp_path / "no_model", tmp_path, tmp_path / "out")
     with pytest.raises((ValueError, FileNotFoundError), match="no_model"):
         score("pascal_voc21", tmp_path / "no_model", tmp_path, tmp_path / "out")
+
+
+def test_pictures_say_the_names_of_what_is_in_them(tmp_path, tiny_model_dir, monkeypatch):
+    layouts.make_voc(tmp_path)
+    drawn = []
+    monkeypatch.setattr(worst, "overlay", lambda *args: drawn.append(args) or np.zeros((9, 9, 3)))
+    model = evaluation.EvaluatedModel(str(tiny_model_dir))
+    config = quick_config("pascal_voc21")
+    (part,) = parts.open_parts(config, str(tmp_path))
+    framing = make_framing(config, part.benchmark, model.pretrained.config)
+    scorer = evaluation.make_scorer(part, config, model, framing)
+    image_id = next(iter(part.benchmark.images))
+    on_device = scorer.on_device(jax.local_devices()[0])
+    worst.draw_image(scorer, part.benchmark, on_device, image_id, "semantic")
+    names = [info.name for info in part.benchmark.classes.classes]
+    truth = part.benchmark.read_semantic(image_id)
+    _, labels, colours, captions = drawn[0]
+    assert captions == {label: names[label - 1] for label in np.unique(labels) if label}
+    np.testing.assert_array_equal(labels, truth + 1)
+    assert len(colours) == 21 and len(drawn) == 2 and len(set(captions)) > 1
 
 
 def test_large_sets_are_sampled_unless_they_are_scored_whole(tmp_path, monkeypatch):

@@ -16,9 +16,9 @@ from uniovseg_jax.eval.promptable import (
     suite_means,
 )
 from uniovseg_jax.eval.prompted import find_best_masks, image_grid, read_record
+from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.inference.predictor import Predictor
 from uniovseg_jax.masks import rle_encode
-from uniovseg_jax.packed_masks import PackedMasks
 
 HW = (21, 34)
 
@@ -40,12 +40,14 @@ class KnownMasks(Predictor):
         quality = rng.random(k)
         return (masks & (not self.empty)), quality
 
-    def predict_packed(self, point_coords=None, box=None):
+    def predict_few(self, point_coords=None, box=None):
         prompts = box if point_coords is None else point_coords
         for start in range(0, len(prompts), self.chunk):
             made = [self.masks_of(prompt) for prompt in prompts[start : start + self.chunk]]
             masks = np.concatenate([masks for masks, _ in made])
-            yield PackedMasks.from_masks(masks, HW), np.stack([quality for _, quality in made])
+            logits = np.where(masks, 1, -1).astype(np.float32)
+            quality = np.stack([quality for _, quality in made])
+            yield FullSizeLogits.at_own_size(logits), quality
 
 
 def _masks(rng, count):

@@ -132,6 +132,17 @@ def test_prompts_are_told_apart_by_mode():
     assert found.header[3:] == ("center", "center_ranked", "box")
     assert found.rows[0] == ("seginw/Cows", "ours (fcclip)", "21", "60.0", "50.0", "80.0")
     assert found.rows[1][2:] == ("3", "", "", "70.0")
+    # A part of a suite is no set, and there is no mean of one.
+    assert len(found.rows) == 2
+    documents.append(result("seginw", {"promptable": scores}))
+    found = table(documents, "Masks for prompts")
+    # The other one has boxes only.
+    assert found.rows[-1] == ("mean of 2 sets", "ours (fcclip)", "", "", "", "75.0")
+
+
+def test_what_published_rows_score_otherwise_is_said_under_their_table():
+    assert "not the same task" in table([result("pascal_voc21", semantic(70.0))], "Semantic").note
+    assert table([result("ade20k_150", semantic(70.0))], "Semantic").note == ""
 
 
 def test_matching_accuracy_is_beside_the_papers():

@@ -66,9 +66,27 @@ def names_notes(benchmark: str, synonyms: str) -> tuple[str, ...]:
     reported = any(benchmark in scores for scores in own) or paper_matching_accuracy(benchmark)
     if synonyms or not reported:
         return ()
-    return (
+    general = (
         "Classes have their official names here; papers score with longer lists of names "
-        "(synonyms), so that their numbers are not those of the same task.",
+        "(synonyms), so that their numbers are not those of the same task."
+    )
+    if benchmark != "pascal_voc21":
+        return (general,)
+    return (
+        general,
+        "The background has one name here, `background`, where the published protocol has 74 names "
+        "of what it may be: this number is far below that one.",
+    )
+
+
+def protocol_note(benchmark: str) -> str:
+    """Returns in what published rows of a table are scored otherwise; empty if in nothing known."""
+    if benchmark != "pascal_voc21":
+        return ""
+    return (
+        "pascal_voc21: weakly supervised methods other than Uni-OVSeg give the background what no "
+        "class is sure of (`pascal_voc21_threshold`), the others tell it by names; these are not "
+        "the same task."
     )
 
 

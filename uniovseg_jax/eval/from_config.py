@@ -12,7 +12,7 @@ from uniovseg_jax.inference.framing import Framing, Letterbox, ShortSide
 from uniovseg_jax.inference.results import SemanticRules
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.models.presets import UniOVSegConfig
-from uniovseg_jax.prompt_templates import TEMPLATES
+from uniovseg_jax.prompt_templates import check_templates
 from uniovseg_jax.proposals import ProposalConfig
 
 # Fields that decide how a run goes and not what it gives.
@@ -61,10 +61,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         raise ValueError(
             f"config.proposals.stable_logits is {stable}; expected two numbers, the lower first."
         )
-    if config.templates not in TEMPLATES:
-        raise ValueError(
-            f"Unknown templates {config.templates!r}; expected one of {', '.join(TEMPLATES)}."
-        )
+    check_templates(config.templates)
     if not config.scales or min(config.scales) <= 0:
         raise ValueError(
             f"config.scales is {tuple(config.scales)}; expected positive numbers, at least one."

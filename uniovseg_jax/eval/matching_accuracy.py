@@ -6,7 +6,7 @@ weights can be checked by.
 
 import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +30,16 @@ SizeSets = Sequence[Sequence[int]]
 _STRIDE = 32
 # Calls that are timed for each size.
 _TIMED = 5
+
+
+def check_naming(sizes: Collection[int], average: str) -> None:
+    """Raises a ValueError if a size or the average is none that a `RegionNamer` takes."""
+    wrong = [size for size in sizes if size < _STRIDE or size % _STRIDE]
+    if wrong or not sizes:
+        named = f"got {wrong[0]}" if wrong else "there is none"
+        raise ValueError(f"Input sizes must be multiples of {_STRIDE}; {named}.")
+    if average not in AVERAGES:
+        raise ValueError(f"Unknown average {average!r}; expected one of {', '.join(AVERAGES)}.")
 
 
 class RegionNamer:
@@ -58,12 +68,7 @@ class RegionNamer:
         chunk: int = 16,
     ):
         self.sizes = tuple(sorted(set(sizes)))
-        wrong = [size for size in self.sizes if size < _STRIDE or size % _STRIDE]
-        if wrong or not self.sizes:
-            named = f"got {wrong[0]}" if wrong else "there is none"
-            raise ValueError(f"Input sizes must be multiples of {_STRIDE}; {named}.")
-        if average not in AVERAGES:
-            raise ValueError(f"Unknown average {average!r}; expected one of {', '.join(AVERAGES)}.")
+        check_naming(self.sizes, average)
         self._names, self._name_to_class, self._chunk = names, name_to_class, chunk
         self._average = average
         self._variables = {"params": {"clip": pretrained.variables["params"]["clip"]}}

@@ -18,7 +18,7 @@ from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.paper import names_notes, paper_matching_accuracy
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.eval.image_log import ImageLog, read_image_log
-from uniovseg_jax.eval.matching_accuracy import RegionNamer
+from uniovseg_jax.eval.matching_accuracy import RegionNamer, check_naming
 from uniovseg_jax.eval.matching_table import make_matching_table, sizes_text
 from uniovseg_jax.eval.parts import digest
 from uniovseg_jax.eval.result_files import RESULTS_FILE, TABLE_FILE
@@ -27,8 +27,10 @@ from uniovseg_jax.eval.true_regions import TRUTHS, region_reader
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.locks import held_alone
 from uniovseg_jax.models.uniovseg import UniOVSeg
+from uniovseg_jax.prompt_templates import check_templates
 from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.versions import versions
+from uniovseg_jax.vocabulary import Vocabulary
 from uniovseg_jax.weights.store import Pretrained, load_pretrained, params_sha256
 
 # What `results.json` says it is.
@@ -97,7 +99,7 @@ def measure_matching(
       FileNotFoundError: If the model or the data are not there.
       ValueError: If anything does not fit together, in one sentence.
     """
-    benchmark = _open(settings, data_dir)
+    benchmark, vocabulary = _open(settings, data_dir)
     settings = dataclasses.replace(settings, truth=settings.truth or _truths(benchmark)[0])
     check_benchmark(benchmark)
     check_labels(benchmark, (settings.truth,), list(benchmark.images), progress)
@@ -106,7 +108,7 @@ def measure_matching(
         config = dataclasses.replace(pretrained.config, pooling=settings.pooling)
         pretrained = dataclasses.replace(pretrained, config=config, model=UniOVSeg(config))
     settings = dataclasses.replace(settings, pooling=pretrained.config.pooling)
-    scorer = MatchingScorer(benchmark, settings, pretrained, text_cache)
+    scorer = MatchingScorer(benchmark, vocabulary, settings, pretrained, text_cache)
     made_with = {
         **dataclasses.asdict(settings),
         "model": params_sha256(pretrained.variables),
@@ -148,6 +150,7 @@ class MatchingScorer:
 
     Args:
       benchmark: With classes and the truth that the settings name.
+      vocabulary: Names of its words or classes.
       settings: What to do.
       pretrained: A model with the part `clip`.
       text_cache: Folder in which vectors of names are kept; empty for none.
@@ -159,13 +162,12 @@ class MatchingScorer:
     def __init__(
         self,
         benchmark: Benchmark,
+        vocabulary: Vocabulary,
         settings: MatchingSettings,
         pretrained: Pretrained,
         text_cache: str = "",
     ):
-        words = benchmark.words or benchmark.classes
-        assert words is not None and benchmark.classes is not None
-        vocabulary = words.vocabulary(settings.synonyms or None)
+        assert benchmark.classes is not None
         encoder = TextEncoder(pretrained, settings.templates, text_cache or None)
         self.names = vocabulary.names
         self.namer = RegionNamer(
@@ -227,7 +229,10 @@ class MatchingScorer:
         return dict(zip(_GROUPS, (every, things, ~things), strict=True))
 
 
-def _open(settings: MatchingSettings, data_dir: str) -> Benchmark:
+def _open(settings: MatchingSettings, data_dir: str) -> tuple[Benchmark, Vocabulary]:
+    """Opens what is named, and looks at all that can be judged without a model."""
+    check_naming(list(itertools.chain.from_iterable(settings.size_sets)), settings.average)
+    check_templates(settings.templates)
     parts = open_benchmarks(settings.benchmark, data_dir, settings.split)
     benchmark = parts[0]
     if len(parts) > 1 or benchmark.classes is None or not _truths(benchmark):
@@ -244,7 +249,9 @@ def _open(settings: MatchingSettings, data_dir: str) -> Benchmark:
     if settings.limit:
         first = dict(itertools.islice(benchmark.images.items(), settings.limit))
         benchmark = dataclasses.replace(benchmark, images=first)
-    return benchmark
+    words = benchmark.words or benchmark.classes
+    assert words is not None
+    return benchmark, words.vocabulary(settings.synonyms or None)
 
 
 def _truths(benchmark: Benchmark) -> list[str]:

@@ -1,6 +1,6 @@
 """Asks a model for the masks that the modes of `promptable.py` score."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from uniovseg_jax.eval.promptable import (
 )
 from uniovseg_jax.eval.stopwatch import Stopwatch
 from uniovseg_jax.image_io import decode_image
+from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.inference.predictor import Predictor
 from uniovseg_jax.proposals import point_grid
 
@@ -55,6 +56,7 @@ def find_best_masks(
     modes: Sequence[str],
     points_per_side: int,
     random_seed: tuple[int, str],
+    watch: Stopwatch | None = None,
 ) -> dict[str, BestMasks]:
     """Predicts every mask that the modes need and keeps the best ones.
 
@@ -67,17 +69,19 @@ def find_best_masks(
       modes: Some of `promptable.MODES`.
       points_per_side: Side of the point grid.
       random_seed: A number and the image's id, from which the points of `random` are drawn.
+      watch: Takes the time of the network, of bringing masks to the image's size, and of the IoU.
 
     Returns:
       By mode the best masks for every true one; for single points also `<mode>_ranked`.
     """
-    predictor.set_image(image)
+    watch = watch or Stopwatch()
+    with watch("network"):
+        predictor.set_image(image)
     best: dict[str, BestMasks] = {}
     if "grid_any" in modes or "grid_inside" in modes:
         points = image_grid(points_per_side, truth.masks.hw)
         scorer = GridScorer(truth, points)
-        for masks, quality in predictor.predict_packed(points):
-            scorer.add(masks, quality)
+        _add_all(scorer, predictor.predict_few(points), watch)
         best |= {mode: found for mode, found in scorer.best.items() if mode in modes}
     own_prompts = {
         "center": lambda: {"point_coords": truth.centers_xy},
@@ -87,10 +91,25 @@ def find_best_masks(
     for mode, make_prompts in own_prompts.items():
         if mode in modes:
             own = OwnPromptScorer(truth, mode)
-            for masks, quality in predictor.predict_packed(**make_prompts()):
-                own.add(masks, quality)
+            _add_all(own, predictor.predict_few(**make_prompts()), watch)
             best |= own.best
     return best
+
+
+def _add_all(
+    scorer: GridScorer | OwnPromptScorer,
+    predicted: Iterator[tuple[FullSizeLogits, Float[np.ndarray, "q k"]]],
+    watch: Stopwatch,
+) -> None:
+    while True:
+        with watch("network"):
+            found = next(predicted, None)
+        if found is None:
+            return
+        with watch("merge"):
+            masks = found[0].packed()
+        with watch("metric"):
+            scorer.add(masks, found[1])
 
 
 def check_modes(modes: Sequence[str]) -> None:
@@ -139,9 +158,8 @@ class PromptScorer:
         with watch("load"):
             image, truth = self.read(image_id)
         best: dict[str, BestMasks] = {}
-        with watch("network"):
-            if len(truth):
-                best = self.best(model, image_id, image, truth)
+        if len(truth):
+            best = self.best(model, image_id, image, truth, watch)
         ious = {mode: found.iou.tolist() for mode, found in best.items()}
         quality = {mode: float(np.mean(values)) for mode, values in ious.items()}
         return {"counters": ious, "quality": quality, "seconds": watch.seconds}
@@ -152,10 +170,11 @@ class PromptScorer:
         image_id: str,
         image: UInt8[np.ndarray, "h w 3"],
         truth: TrueMasks,
+        watch: Stopwatch | None = None,
     ) -> dict[str, BestMasks]:
         """Returns the best mask for every true one by mode."""
-        seed = (self._seed, image_id)
-        return find_best_masks(model, image, truth, self._modes, self._points_per_side, seed)
+        seed, side = (self._seed, image_id), self._points_per_side
+        return find_best_masks(model, image, truth, self._modes, side, seed, watch)
 
     def read(self, image_id: str) -> tuple[UInt8[np.ndarray, "h w 3"], TrueMasks]:
         """Returns an image and its masks; crowds and empty ones are dropped."""

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from uniovseg_jax.benchmarks.paper import OURS, paper_matching_accuracy, paper_rows
+from uniovseg_jax.benchmarks.paper import OURS, paper_matching_accuracy, paper_rows, protocol_note
 from uniovseg_jax.eval.matching_benchmark import KIND as MATCHING
 from uniovseg_jax.eval.promptable import MODES
 from uniovseg_jax.eval.result_files import RESULTS_FILE, flat_scores
@@ -167,7 +167,7 @@ def _method_table(
         tuple(rows),
         tuple(range(first + 1, len(rows))),
         tuple(groups),
-        _note(measured),
+        " ".join(filter(None, (_note(measured), *map(protocol_note, shown)))),
         text_columns=2,
     )
 
@@ -202,6 +202,7 @@ def _prompt_table(documents: Sequence[Document]) -> ReportTable | None:
         count = next(iter(scores.values())).get("masks", "") if scores else ""
         name = document["benchmark"] + _mark(document)
         rows.append((name, model_name(document), str(count), *cells))
+    rows += _prompt_means(scored, known)
     note = "Mean IoU of true masks in percent; every mode is a quantity of its own."
     return ReportTable(
         "Masks for prompts",
@@ -210,6 +211,29 @@ def _prompt_table(documents: Sequence[Document]) -> ReportTable | None:
         note=" ".join(filter(None, (note, _note(scored)))),
         text_columns=2,
     )
+
+
+def _prompt_means(documents: Sequence[Document], known: Sequence[str]) -> list[tuple[str, ...]]:
+    """Returns for every model with several sets the plain means over them, SAM's suite score.
+
+    Suites count as one set, by their own means; a mode is left out that a set was not scored in.
+    """
+    sets: dict[tuple[str, str], dict[str, Any]] = {}
+    for document in documents:
+        if "/" not in document["benchmark"]:
+            key = model_name(document), document["model"]["sha256"]
+            scores = document["scores"]["promptable"]
+            sets.setdefault(key, {}).setdefault(document["benchmark"], scores)
+    rows = []
+    for (model, _), scores in sets.items():
+        if len(scores) > 1:
+            cells = []
+            for name in known:
+                values = [found[name]["iou"] for found in scores.values() if name in found]
+                whole = len(values) == len(scores)
+                cells.append(_show(sum(values) / len(values), 1) if whole else "")
+            rows.append((f"mean of {len(scores)} sets", model, "", *cells))
+    return rows
 
 
 def _matching_table(documents: Sequence[Document]) -> ReportTable | None:

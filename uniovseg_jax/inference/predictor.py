@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.device_copies import DeviceCopies
 from uniovseg_jax.inference.framing import Framing, Letterbox, NetworkInput
+from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.models.mask_decoder import DecoderMemory, compute_masks, mean_foreground
 from uniovseg_jax.models.prompt_encoder import PromptType, points_to_boxes
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg
@@ -125,7 +126,13 @@ class Predictor:
     def predict_packed(
         self, point_coords: ArrayLike | None = None, box: ArrayLike | None = None
     ) -> Iterator[tuple[PackedMasks, Float[np.ndarray, "q k"]]]:
-        """Predicts masks for many points or boxes, a few at a time, at one bit a pixel.
+        """Does as `predict_few`, and brings the masks to the image's size at one bit a pixel."""
+        return ((masks.packed(), ious) for masks, ious in self.predict_few(point_coords, box))
+
+    def predict_few(
+        self, point_coords: ArrayLike | None = None, box: ArrayLike | None = None
+    ) -> Iterator[tuple[FullSizeLogits, Float[np.ndarray, "q k"]]]:
+        """Predicts masks for many points or boxes, a few at a time.
 
         Args:
           point_coords: As for `predict`; every point counts as positive.
@@ -141,7 +148,7 @@ class Predictor:
         labels = None if point_coords is None else np.ones(np.shape(point_coords)[:1])
         image, boxes, prompt_type = self._check_prompts(point_coords, labels, box)
         return (
-            (image.source.full_size(logits.reshape(-1, *logits.shape[2:])).packed(), ious)
+            (image.source.full_size(logits.reshape(-1, *logits.shape[2:])), ious)
             for logits, ious in self._decode_chunks(image, boxes, prompt_type, SMALLEST_BUCKET)
         )
 
