@@ -57,9 +57,38 @@ def _literal_panoptic(labels, weights, is_thing, logits, overlap):
 def test_semantic_map_equals_the_dense_float64_sum(seed, monkeypatch):
     probs, logits = _random_case(seed)
     monkeypatch.setattr(full_size, "_BLOCK_BYTES", 4 * 31 * 7 * 4)
-    monkeypatch.setattr(merge, "_SCORE_BYTES", 4 * 4 * 50)
+    monkeypatch.setattr(merge, "_TILE", 5)
     found = merge.semantic_map(probs, FullSizeLogits.at_own_size(logits))
     np.testing.assert_array_equal(found, _literal_semantic(probs, logits))
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 3.0, 30.0])
+def test_many_classes_are_left_out_and_none_that_is_anywhere_the_best(sharpness, monkeypatch):
+    rng = np.random.default_rng(8)
+    y, x = np.mgrid[:96, :120]
+    centres, radii = rng.uniform(0, 96, (12, 2)), rng.uniform(10, 60, 12)
+    distance = np.hypot(y - centres[:, :1, None], x - centres[:, 1:, None])
+    logits = ((radii[:, None, None] - distance) / 4).astype(np.float32)
+    probs = rng.dirichlet(np.ones(300), 12) ** (1 + sharpness)
+    probs = (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
+    probs[:, 77] = probs[:, 11]  # Of equals the first one counts.
+    used = []
+    whole = merge._best_classes
+
+    def count(mask_probs, weights, min_share):
+        most, least = mask_probs.max(axis=1) @ weights, mask_probs.min(axis=1) @ weights
+        used.append((most >= (1 - merge._MARGIN) * least.max()).mean())
+        return whole(mask_probs, weights, min_share)
+
+    monkeypatch.setattr(merge, "_best_classes", count)
+    monkeypatch.setattr(merge, "_TILE", 8)
+    found = merge.semantic_map(probs, FullSizeLogits.at_own_size(logits), fill=True)
+    scores = np.einsum("nt,nhw->hwt", probs.astype(np.float64), _sigmoid(logits))
+    np.testing.assert_allclose(
+        np.take_along_axis(scores, found[..., None], -1)[..., 0], scores.max(-1), rtol=1e-5
+    )
+    assert (found == scores.argmax(-1)).mean() > 0.999 and not (found == 77).any()
+    assert len(used) == 12 * 15 and np.mean(used) < (0.8 if sharpness == 0.0 else 0.3)
 
 
 def test_a_filled_semantic_map_gives_every_pixel_its_largest_sum():
