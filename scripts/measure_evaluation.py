@@ -5,7 +5,8 @@ r"""Measures where the time of an image goes when a benchmark is scored.
 Reads, segments, merges and scores photographs of noise by the names of COCO, ADE20K-150 and
 ADE20K-847, on the tasks semantic, panoptic and instance. Sizes and thresholds are those of
 configs/eval.py. The network has random weights; what is merged are as many smooth masks as the
-protocol keeps at most, since random weights find none.
+protocol keeps at most, since random weights find none, each with most of its probability on a name
+or two, as a trained CLIP gives it.
 """
 
 import io
@@ -29,6 +30,8 @@ _CONFIG = config_flags.DEFINE_config_file(
 
 _PRESET = flags.DEFINE_string("preset", "released", "Model, see models/presets.py.")
 _LISTS = ("coco_panoptic_133", "ade20k_150", "ade20k_847")
+# CLIP's factor on cosines, and by how much of it a mask's own name is before the mean of all.
+_LOGIT_SCALE, _LEAD = 100.0, 8.0
 # Height and width of images, and what their sides become: COCO's, and those of Cityscapes.
 _SIZES = (((480, 640), (800, 1333)), ((1024, 2048), (1024, 2560)))
 _TRUE_SEGMENTS, _REPEATS = 20, 3
@@ -50,7 +53,6 @@ def measure() -> None:
 
     check_config(_CONFIG.value)
     pretrained = random_model()
-    width = pretrained.config.clip.embed_dim
     print("image | classes | load | network | merge | metric | merge and metric / network")
     for hw, resize in _SIZES:
         sized = Benchmark("noise", {}, resize=resize)
@@ -61,7 +63,7 @@ def measure() -> None:
             segmenter = make_segmenter(pretrained, framing, name)
             if network is None:
                 network = seconds(lambda s=segmenter, i=image: s.propose(i))
-            load, merge, metric = time_host(segmenter, width, framing(image), image, name)
+            load, merge, metric = time_host(segmenter, pretrained, framing(image), image, name)
             share = 100 * (merge + metric) / network
             print(
                 f"{hw[1]} x {hw[0]} | {name.rpartition('_')[2]} | {load:.3f} | {network:.2f} | "
@@ -73,6 +75,7 @@ def measure() -> None:
 def random_model() -> Any:
     """Returns a model with random weights and a tokenizer of few words."""
     import jax
+    import numpy as np
 
     from uniovseg_jax.benchmarks.class_list import load_class_list
     from uniovseg_jax.models.presets import get_preset
@@ -84,6 +87,7 @@ def random_model() -> Any:
     names = [info.name for info in load_class_list(_LISTS[-1]).classes]
     tokenizer = train_tokenizer(names, 1024, config.clip.context_length)
     variables = init_variables(config, jax.random.key(0), ("clip", "masks"))
+    variables["params"]["clip"]["logit_scale"] = np.log(np.float32(_LOGIT_SCALE))
     return Pretrained(UniOVSeg(config), config, variables, tokenizer, ("clip", "masks"), {})
 
 
@@ -103,7 +107,7 @@ def make_segmenter(pretrained: Any, framing: Any, name: str) -> Any:
 
 
 def time_host(
-    segmenter: Any, width: int, source: Any, image: Any, name: str
+    segmenter: Any, pretrained: Any, source: Any, image: Any, name: str
 ) -> tuple[float, float, float]:
     """Returns seconds of reading one image, and of merging and scoring it on all three tasks."""
     import numpy as np
@@ -120,8 +124,7 @@ def time_host(
     classes, rng = load_class_list(name), np.random.default_rng(0)
     count = segmenter.config.proposals.max_proposals or 250
     logits = smooth_masks(count, source.pixels.shape[0] // 4, source.pixels.shape[1] // 4)
-    embeddings = rng.normal(size=(count, width)).astype(np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    embeddings = some_regions(pretrained, classes.vocabulary().names, count)
     scores = rng.uniform(0.5, 1, count).astype(np.float32)
     proposals = ImageProposals(source.full_size(logits), scores, embeddings)
     benchmark = Benchmark("noise", {}, classes=classes)
@@ -147,6 +150,20 @@ def time_host(
         found.append((watch.seconds["merge"], watch.seconds["metric"]))
     merge, metric = (statistics.median(values) for values in zip(*found, strict=True))
     return load, merge, metric
+
+
+def some_regions(pretrained: Any, names: Any, count: int) -> Any:
+    """Returns unit vectors, each nearer to one of the names than to the others."""
+    import numpy as np
+
+    from uniovseg_jax.text_encoder import TextEncoder
+
+    rng = np.random.default_rng(3)
+    vectors = np.asarray(TextEncoder(pretrained, "single").embed(names))
+    own = (vectors - vectors.mean(axis=0))[rng.integers(len(names), size=count)]
+    own /= (own**2).sum(axis=1, keepdims=True)
+    found = own * (_LEAD / _LOGIT_SCALE) + rng.normal(size=own.shape) / own.shape[1] ** 0.5
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 
 def smooth_masks(count: int, h: int, w: int) -> Any:
