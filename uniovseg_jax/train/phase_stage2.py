@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from uniovseg_jax.alignment import build, captioned, online, regions, store
+from uniovseg_jax.alignment import build, captioned, online, regions, store, store_settings
 from uniovseg_jax.alignment.reading import read_boxed
 from uniovseg_jax.captions.caption_records import open_caption_records
 from uniovseg_jax.data.skipped import SkippedRecords
@@ -92,7 +92,7 @@ def _read_store(
     data = config.data
     if data.pairs:
         pairs = store.PairStore(data.pairs)
-        build.check_model(pairs, pretrained)
+        store_settings.check_store(pairs, pretrained, alignment_config(data))
     else:
         images, source = open_images(config, workdir)
         pairs = build.build_pairs(
