@@ -13,6 +13,7 @@ from uniovseg_jax.alignment import build as build_lib
 from uniovseg_jax.alignment import store as store_lib
 from uniovseg_jax.alignment.build import BuildOptions, build_pairs
 from uniovseg_jax.alignment.captioned import CaptionedImage
+from uniovseg_jax.alignment.pairs import regions_to_keep
 from uniovseg_jax.alignment.regions import AlignmentConfig
 from uniovseg_jax.alignment.store_settings import check_store
 from uniovseg_jax.alignment.store_writer import write_targets
@@ -58,7 +59,10 @@ def test_pairs_are_built_once_and_kept(pretrained, images, tmp_path):
     assert {pair.entity for pair in store.pairs()} == {"grass", "red ball"}
     for image in store.images():
         assert image.preview.startswith(b"\xff\xd8")
-        assert set(image.regions.kept) == set(image.pairs[:, 0])
+        np.testing.assert_array_equal(
+            image.regions.kept, regions_to_keep(image.regions.costs, image.pairs)
+        )
+    assert all(pair.other_mask for pair in store.pairs())
     text = store.targets().examples(np.arange(6))["text"]
     np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-5)
 

@@ -15,7 +15,13 @@ from jaxtyping import Bool
 from PIL import Image
 
 from uniovseg_jax.alignment.captioned import CaptionedImages
-from uniovseg_jax.alignment.pairs import ImageRegions, choose_confident, match_costs, pair_margins
+from uniovseg_jax.alignment.pairs import (
+    ImageRegions,
+    choose_confident,
+    match_costs,
+    pair_margins,
+    regions_to_keep,
+)
 from uniovseg_jax.alignment.reading import read_boxed
 from uniovseg_jax.alignment.regions import (
     AlignmentConfig,
@@ -48,7 +54,8 @@ class BuildOptions:
     """How a store is built, beside what is in it.
 
     Attributes:
-      keep: Whether to keep masks and pooled vectors of the regions in `pairs` alone, or of `all`.
+      keep: Whether to keep masks and pooled vectors of the regions in `pairs`, and of those that
+        came next, or of `all`.
       max_skipped: Largest share of images that cannot be read.
       share: Number of this process and of all processes; each writes its own shards.
       wait: Returns when every process has come there; it takes the name of the place.
@@ -185,7 +192,8 @@ def _match_batch(
 ) -> Iterator[StoredImage]:
     def match(regions: Regions) -> StoredImage:
         pairs = match_costs(regions.costs, config.topk, config.min_cosine)
-        kept = np.arange(len(regions.scores)) if keep == "all" else np.unique(pairs[:, 0])
+        every = np.arange(len(regions.scores))
+        kept = every if keep == "all" else regions_to_keep(regions.costs, pairs)
         image = ImageRegions(
             caption=regions.caption,
             scores=regions.scores,
