@@ -88,7 +88,12 @@ def alignment_config(data: ml_collections.ConfigDict) -> regions.AlignmentConfig
 def _read_store(
     pretrained: Pretrained, config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """Returns batches of kept pairs and those of the evaluation."""
+    """Returns batches of kept pairs and those of the evaluation.
+
+    Pairs are held back, not images, because a store of targets alone does not know its images: the
+    evaluation has other pairs of images that are trained on. It chooses nothing unless
+    `evals.select` asks for it. Where pairs are matched online, images are held back.
+    """
     data = config.data
     if data.pairs:
         pairs = store.PairStore(data.pairs)
