@@ -5,6 +5,7 @@ import hashlib
 import threading
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 from made_regions import CaptionedList, make_caption
@@ -18,6 +19,8 @@ from uniovseg_jax.alignment.regions import AlignmentConfig
 from uniovseg_jax.alignment.store_settings import check_store
 from uniovseg_jax.alignment.store_writer import write_targets
 from uniovseg_jax.proposals import ProposalConfig
+from uniovseg_jax.train import phase_stage2
+from uniovseg_jax.train.default_config import stage2_data
 
 NAMES = ("grass", "red ball", "blue house")
 # A random quality head says about one half everywhere.
@@ -208,6 +211,10 @@ def test_a_store_of_another_model_or_selection_is_refused(pretrained, images, tm
         other = dataclasses.replace(CONFIG, **{field: value})
         with pytest.raises(ValueError, match=words):
             check_store(store, pretrained, other)
+    data = stage2_data(pairs=str(store.directory), score_threshold=0.0, topk=0.5)
+    config = ml_collections.ConfigDict({"data": data})
+    with pytest.raises(ValueError, match="data.topk was '1.0' and is '0.5'"):
+        phase_stage2._read_store(pretrained, config, tmp_path)
     rows = [({"clip": np.ones(2, np.float32)}, "grass")]
     bare = write_targets(tmp_path / "bare", {}, rows, lambda names: np.ones((1, 2), np.float32))
     check_store(bare, pretrained, dataclasses.replace(CONFIG, topk=0.5))
