@@ -15,6 +15,19 @@ def test_colours_depend_on_the_name_and_stay_apart():
     assert visualize.distinct_colours([f"n{i}" for i in range(3000)]).shape == (3000, 3)
 
 
+def test_a_mask_is_outlined_in_red_over_another_in_blue():
+    image = np.full((5, 9, 3), 100, np.uint8)
+    mask, other = np.zeros((2, 5, 9), bool)
+    mask[:, :5] = other[:, 4:] = True
+    drawn = visualize.outline_mask(image, mask, other)
+    np.testing.assert_array_equal(drawn[2, 2], [100, 100, 100])
+    np.testing.assert_array_equal(drawn[2, 6], [185, 185, 185])
+    red, blue = drawn[2, 4].tolist(), drawn[2, 8].tolist()
+    assert np.argmax(red) == 0 and np.argmax(blue) == 2
+    assert drawn[2, 0].tolist() == red
+    np.testing.assert_array_equal(visualize.outline_mask(image, mask)[2, 8], [185, 185, 185])
+
+
 def test_label_map_paints_void_grey_and_label_k_in_colour_k_minus_1():
     colours = np.array([[255, 0, 0], [0, 255, 0]], np.uint8)
     painted = visualize.colour_label_map(np.array([[0, 1, 2]]), colours)

@@ -17,6 +17,7 @@ _SMALLEST_SIDE = 512
 _LARGEST_SIDE = 4096
 _VOID_COLOUR = (40, 40, 40)
 _OUTLINE = (255, 60, 40)
+_OTHER_OUTLINE = (30, 90, 255)
 # Squared distance in RGB under which two colours are hard to tell apart.
 _NEAR = 60**2
 # Beyond this many names no effort is made to keep colours apart.
@@ -24,14 +25,22 @@ _MOST_DISTINCT = 64
 
 
 def outline_mask(
-    image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]
+    image: UInt8[np.ndarray, "h w 3"],
+    mask: Bool[np.ndarray, "h w"],
+    other: Bool[np.ndarray, "h w"] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Fades what is outside a mask and draws its border in red."""
+    """Fades what is outside a mask and draws its border in red, over that of another in blue."""
     faded = np.where(mask[..., None], image, (image * 0.45 + 140).astype(np.uint8))
+    if other is not None:
+        faded[_border(other)] = _OTHER_OUTLINE
+    faded[_border(mask)] = _OUTLINE
+    return faded
+
+
+def _border(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    faded[mask & ~inner] = _OUTLINE
-    return faded
+    return mask & ~inner
 
 
 def distinct_colours(names: Sequence[str]) -> UInt8[np.ndarray, "n 3"]:

@@ -5,6 +5,7 @@ import hashlib
 import threading
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 from made_regions import CaptionedList, make_caption
@@ -13,8 +14,13 @@ from uniovseg_jax.alignment import build as build_lib
 from uniovseg_jax.alignment import store as store_lib
 from uniovseg_jax.alignment.build import BuildOptions, build_pairs
 from uniovseg_jax.alignment.captioned import CaptionedImage
+from uniovseg_jax.alignment.pairs import regions_to_keep
 from uniovseg_jax.alignment.regions import AlignmentConfig
+from uniovseg_jax.alignment.store_settings import check_store
+from uniovseg_jax.alignment.store_writer import write_targets
 from uniovseg_jax.proposals import ProposalConfig
+from uniovseg_jax.train import phase_stage2
+from uniovseg_jax.train.default_config import stage2_data
 
 NAMES = ("grass", "red ball", "blue house")
 # A random quality head says about one half everywhere.
@@ -56,7 +62,10 @@ def test_pairs_are_built_once_and_kept(pretrained, images, tmp_path):
     assert {pair.entity for pair in store.pairs()} == {"grass", "red ball"}
     for image in store.images():
         assert image.preview.startswith(b"\xff\xd8")
-        assert set(image.regions.kept) == set(image.pairs[:, 0])
+        np.testing.assert_array_equal(
+            image.regions.kept, regions_to_keep(image.regions.costs, image.pairs)
+        )
+    assert all(pair.other_mask for pair in store.pairs())
     text = store.targets().examples(np.arange(6))["text"]
     np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-5)
 
@@ -180,18 +189,64 @@ def test_an_entity_that_is_too_long_is_left_out(pretrained, images, tmp_path):
     assert image.regions.caption.num_entities == 3
 
 
-def test_a_store_of_another_model_is_refused(pretrained, images, tmp_path):
+def test_a_store_of_another_model_or_selection_is_refused(pretrained, images, tmp_path):
     store = build_pairs(pretrained, images, CONFIG, tmp_path / "pairs", {}, QUIET)
-    build_lib.check_model(store, pretrained)
+    check_store(store, pretrained, dataclasses.replace(CONFIG, batch_size=4))
     variables = jax.tree.map(lambda x: x + 1, pretrained.variables)
     with pytest.raises(ValueError, match="was made by a model with other weights"):
-        build_lib.check_model(store, dataclasses.replace(pretrained, variables=variables))
-    config = dataclasses.replace(
+        check_store(store, dataclasses.replace(pretrained, variables=variables), CONFIG)
+    model = dataclasses.replace(
         pretrained.config,
         adapter=dataclasses.replace(pretrained.config.adapter, source="both"),
     )
     with pytest.raises(ValueError, match="was made by a model with other adapter sources"):
-        build_lib.check_model(store, dataclasses.replace(pretrained, config=config))
+        check_store(store, dataclasses.replace(pretrained, config=model), CONFIG)
+    for field, value, words in (
+        ("topk", 0.5, "data.topk was '1.0' and is '0.5'"),
+        ("min_cosine", 0.1, "data.min_cosine was 'None' and is '0.1'"),
+        ("confident_share", 0.5, "data.confident_share was '1.0' and is '0.5'"),
+        ("cost", "prob", "data.cost was 'cosine' and is 'prob'"),
+        ("proposals", ProposalConfig(score_threshold=0.5), "data.score_threshold was '0.0' and"),
+    ):
+        other = dataclasses.replace(CONFIG, **{field: value})
+        with pytest.raises(ValueError, match=words):
+            check_store(store, pretrained, other)
+    data = stage2_data(pairs=str(store.directory), score_threshold=0.0, topk=0.5)
+    config = ml_collections.ConfigDict({"data": data})
+    with pytest.raises(ValueError, match="data.topk was '1.0' and is '0.5'"):
+        phase_stage2._read_store(pretrained, config, tmp_path)
+    rows = [({"clip": np.ones(2, np.float32)}, "grass")]
+    bare = write_targets(tmp_path / "bare", {}, rows, lambda names: np.ones((1, 2), np.float32))
+    check_store(bare, pretrained, dataclasses.replace(CONFIG, topk=0.5))
+
+
+def test_another_selection_is_made_from_kept_costs(
+    pretrained, images, tmp_path, monkeypatch, caplog
+):
+    def build(name, **changes):
+        config = dataclasses.replace(CONFIG, **changes)
+        return build_pairs(pretrained, images, config, tmp_path / name, {}, QUIET)
+
+    few = {"topk": 0.5, "min_cosine": -1.0, "confident_share": 0.5}
+    expected, every = build("few", **few), digests(build("pairs").directory)
+    assert 0 < len(list(expected.pairs())) < 6
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptionedList, "__getitem__", None)  # Nobody looks at an image.
+        found = build("pairs", **few)
+        assert "pairs are chosen anew from kept costs: config.confident_share was" in caplog.text
+        assert found.settings == expected.settings
+        for one, other in zip(found.images(), expected.images(), strict=True):
+            np.testing.assert_array_equal(one.pairs, other.pairs)
+            np.testing.assert_array_equal(one.regions.costs, other.regions.costs)
+        assert digests(found.directory / "targets") == digests(expected.directory / "targets")
+        assert digests(build("pairs").directory) == every  # And back again.
+    # What the few pairs left out was not kept.
+    caplog.clear()
+    assert digests(build("few").directory) == every
+    assert "few is replaced, everything is found anew: config.confident_share" in caplog.text
+    caplog.clear()
+    build("few", cost="prob")
+    assert "everything is found anew: config.cost was 'cosine' and is 'prob'" in caplog.text
 
 
 def test_a_run_that_goes_on_judges_all_images(pretrained, images, tmp_path, monkeypatch):

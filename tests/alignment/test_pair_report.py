@@ -1,5 +1,7 @@
 """The report about pairs: what it shows, and that its search works in a real browser."""
 
+import base64
+import dataclasses
 import html.parser
 import io
 import pathlib
@@ -19,6 +21,7 @@ from uniovseg_jax.alignment.pair_report import write_pair_report
 from uniovseg_jax.alignment.pairs import match_costs
 from uniovseg_jax.alignment.store import PairStore, StoredImage
 from uniovseg_jax.alignment.store_writer import StoreWriter, write_targets
+from uniovseg_jax.captions.record import Tool
 from uniovseg_jax.masks import rle_encode
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -47,6 +50,8 @@ def store(tmp_path_factory):
         costs = rng.random((2, n, e)).astype(np.float32)
         pooled = {"clip": rng.random((n, 3)).astype(np.float32)}
         regions = make_regions(f"image{i}", NAMES[:e], costs, pooled, masks)
+        caption = dataclasses.replace(regions.caption, refiner=Tool("chat", "large-1", "0a1b"))
+        regions = dataclasses.replace(regions, caption=caption)
         images.append(StoredImage(regions, match_costs(costs), _preview(rng)))
     with writer.held():
         writer.write_shard(0, images)
@@ -87,11 +92,38 @@ def test_the_report_needs_nothing_from_outside(store, tmp_path):
     assert _unbalanced(page) == []
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "blue &lt;house&gt;" in page and "<house>" not in page
-    for words in ("refined by identity", "parsed by rules", "Before: raw image", "another mask)"):
+    for words in (
+        "Refined by chat, model large-1, prompt 0a1b<",
+        "Parsed by rules<",
+        "Before: raw image",
+        "another mask)",
+    ):
         assert words in page
     assert page.count("<figure") == 4 * 4 + sum(
         len(row.examples) for row in inspection.entities.values()
     )
+
+
+def test_the_mask_that_came_next_is_outlined_in_blue(tmp_path):
+    halves = np.zeros((2, 30, 40), bool)
+    halves[0, :, :20] = halves[1, :, 20:] = True
+    costs = np.array([[[0.2], [0.6]]], np.float32)
+    pooled = {"clip": np.ones((2, 3), np.float32)}
+    regions = make_regions("a", NAMES[:1], costs, pooled, [rle_encode(mask) for mask in halves])
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), (120, 120, 120)).save(buffer, "JPEG")
+    writer = StoreWriter(tmp_path / "pairs", {**SETTINGS, "align_scales": [224]})
+    with writer.held():
+        writer.write_shard(0, [StoredImage(regions, match_costs(costs), buffer.getvalue())])
+        finish_store(writer, 1, 1.0, lambda names: np.eye(1, 4, dtype=np.float32))
+    store = PairStore(tmp_path / "pairs")
+    path = write_pair_report(store, inspect(store, 1, progress=False), tmp_path / "pairs.html")
+    page = path.read_text()
+    assert "or mask 1 0.600, blue<" in page
+    data = base64.b64decode(re.search('src="data:image/jpeg;base64,([^"]*)"', page).group(1))
+    with Image.open(io.BytesIO(data)) as picture:
+        left, right = picture.getpixel((0, 15)), picture.getpixel((39, 15))
+    assert np.argmax(left) == 0 and np.argmax(right) == 2
 
 
 def _unbalanced(page):
@@ -168,11 +200,38 @@ def _open(browser, path, search, *flags):
 def test_the_search_shows_what_fits(store, tmp_path, browser, search, names):
     inspection = inspect(store, 2, 2, 3, progress=False)
     path = write_pair_report(store, inspection, tmp_path / "pairs.html")
+    assert _search(browser, path, search) == _expected(inspection, names, 3)
+
+
+def test_typing_searches_all_entities(store, tmp_path, browser):
+    inspection = inspect(store, 2, 2, 1, progress=False)  # Pictures of one entity alone.
+    path = write_pair_report(store, inspection, tmp_path / "pairs.html")
+    typing = """
+    <script>
+    const input = document.getElementById("search");
+    input.value = "BALL";
+    input.dispatchEvent(new Event("input"));
+    </script></body>"""
+    path.write_text(path.read_text().replace("</body>", typing))
+    expected = _expected(inspection, {"red ball"}, 1)
+    assert expected[0] == {"red ball"} and expected[1] == set()
+    assert _search(browser, path, "grass") == expected
+
+
+def _search(browser, path, search):
+    """Returns the entities of rows and pictures that are not hidden, and what is said of them."""
     page = _open(browser, path, search, "--dump-dom")
     section = page.split('<section id="entities">')[1]
     figures = re.findall(r'<figure([^>]*)><img alt="([^"]*)"', section)
-    assert len(figures) == sum(len(row.examples) for row in inspection.entities.values())
-    shown = {html.unescape(entity) for tag, entity in figures if "hidden" not in tag}
-    assert shown == names
-    count = sum(len(row.examples) for name, row in inspection.entities.items() if name in names)
-    assert f">{count} pictures<" in page
+    rows = re.findall(r'<tr([^>]*)><td class="text">([^<]*)<', section)
+    shown = [
+        {html.unescape(entity) for tag, entity in nodes if "hidden" not in tag}
+        for nodes in (rows, figures)
+    ]
+    return *shown, re.search('id="found">([^<]*)<', page).group(1)
+
+
+def _expected(inspection, names, num_pictured):
+    pictured = set(list(inspection.entities)[:num_pictured]) & names
+    count = sum(len(inspection.entities[name].examples) for name in pictured)
+    return names, pictured, f"{len(names)} entities, {count} pictures"

@@ -84,7 +84,7 @@ def test_only_a_finished_store_of_the_same_settings_is_reused(tmp_path):
     assert open_store(directory, {"sides": (1, 3)}) is None
 
 
-def test_a_store_that_is_not_finished_keeps_the_old_one_and_its_own_shards(tmp_path):
+def test_a_store_that_is_not_finished_keeps_the_old_one_and_its_own_shards(tmp_path, caplog):
     directory = tmp_path / "pairs"
     _write(directory, _images(4), {"run": 1})
     stored = [StoredImage(image, pairs, b"") for image, pairs in _images(2)]
@@ -95,9 +95,11 @@ def test_a_store_that_is_not_finished_keeps_the_old_one_and_its_own_shards(tmp_p
     assert PairStore(directory).settings == {"run": 1}
     with writer.held():
         assert writer.has_shard(1) and not writer.has_shard(0)
+    assert not caplog.text
     other = StoreWriter(directory, {"run": 3})
     with other.held():
         assert not other.has_shard(1)
+    assert ".pairs.partial was begun with other settings: run was '2' and is '3'." in caplog.text
 
 
 @pytest.mark.parametrize("name", ["rmtree", "replace"])

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from made_regions import keep_regions, make_regions
 
-from uniovseg_jax.alignment.pairs import choose_confident, describe_pairs, match_costs, pair_margins
+from uniovseg_jax.alignment.pairs import (
+    choose_confident,
+    describe_pairs,
+    match_costs,
+    pair_margins,
+    regions_to_keep,
+)
 
 
 def _image(costs, entities):
@@ -46,7 +52,21 @@ def test_a_pair_tells_its_mask_its_costs_and_the_runner_up():
     assert pair.other_entity_cost == pytest.approx(0.6)
     assert pair.other_region == 1
     assert pair.other_region_cost == pytest.approx(0.8)
+    assert pair.other_mask == {"size": [2, 2], "counts": "1"}
     assert pair.margin == pytest.approx(0.4)
+
+
+def test_the_regions_of_pairs_and_those_that_came_next_are_to_keep():
+    image = _image([[[0.5], [0.9], [0.1], [0.4]]], ["ball"])
+    pairs = match_costs(image.costs)
+    np.testing.assert_array_equal(regions_to_keep(image.costs, pairs), [2, 3])
+    (pair,) = describe_pairs(keep_regions(image, [2, 3]), pairs)
+    assert pair.other_mask == {"size": [2, 2], "counts": "3"}
+    (pair,) = describe_pairs(keep_regions(image, [2]), pairs)
+    assert pair.other_region == 3 and pair.other_mask is None
+    lone = match_costs(image.costs[:, :1])
+    np.testing.assert_array_equal(regions_to_keep(image.costs[:, :1], lone), [0])
+    assert regions_to_keep(image.costs, lone[:0]).shape == (0,)
 
 
 def test_margins_are_those_of_the_described_pairs():
@@ -97,6 +117,7 @@ def test_images_without_masks_or_entities_give_no_pairs():
 def test_a_single_mask_with_a_single_entity_has_no_runner_up():
     (pair,) = _matched(_image([[[0.5]]], ["ball"]))
     assert pair.other_entity is None and pair.other_region is None and pair.margin == np.inf
+    assert pair.other_mask is None
 
 
 def test_costs_that_are_not_finite_are_refused():

@@ -78,6 +78,7 @@ def run_ablation(ablation: Ablation) -> dict[str, Any]:
         base = _load_base(ablation)
         made_with = {
             "config": json.loads(ablation.config.to_json_best_effort()),
+            "stage2": _describe(_stage2_config(ablation)),
             "params_sha256": params_sha256(base.variables),
         }
         result = ablation.output / f"seed{ablation.seed}.json"
@@ -127,12 +128,13 @@ def _run(ablation: Ablation, base: Pretrained) -> dict[str, Any]:
     stores: dict[str, PairStore] = {}
     for name, row in config.rows.items():
         store = pairs.of_row(name, row)
-        model = _train(ablation, name, store, row.loss)
+        stage2 = _stage2_config(ablation, row.loss, row.confident_share)
+        model = _train(ablation, name, store, stage2)
         if row.rematch:
             adapted = scoring.make_embed(model, adapt=True)
             digest = params_sha256(model.variables)
             store = pairs.rematched(f"{name}_again", row, store, adapted, digest)
-            model = _train(ablation, f"{name}_again", store, row.loss)
+            model = _train(ablation, f"{name}_again", store, stage2)
         stores[name] = store
         rows[name] = {
             "loss": row.loss,
@@ -145,7 +147,7 @@ def _run(ablation: Ablation, base: Pretrained) -> dict[str, Any]:
     )
     for loss in sorted({row.loss for row in config.rows.values()}):
         name = f"paired_{loss}"
-        model = _train(ablation, name, ceiling, loss)
+        model = _train(ablation, name, ceiling, _stage2_config(ablation, loss))
         rows[name] = {"loss": loss, "scores": score(model, adapt=True)}
         _say(ablation, name, rows[name])
     return {
@@ -170,18 +172,35 @@ def _load_base(ablation: Ablation) -> Pretrained:
     return dataclasses.replace(base, config=config, model=UniOVSeg(config))
 
 
-def _train(ablation: Ablation, name: str, store: PairStore, loss: str) -> Pretrained:
-    """Trains an adapter, unless that is done."""
-    workdir = ablation.folder / "stage2" / name
+def _stage2_config(
+    ablation: Ablation, loss: str = "", confident_share: float = 1.0
+) -> ml_collections.ConfigDict:
+    """Returns how a row is trained, but for its pairs."""
     options = ["stage2", f"seed={ablation.seed}"] + ["tiny"] * ablation.config.tiny
     config = ablation.get_config(",".join(options))
     config.data.directory = str(ablation.data_dir)
+    config.data.confident_share = confident_share
     config.init = ablation.model
-    config.data.pairs = str(store.directory)
     config.loss.name = loss
-    # Pairs of other settings lie in the same place: what was learned from them does not count.
-    made_from = json.dumps(store.manifest, sort_keys=True)
-    kept = workdir / "pairs.json"
+    return config
+
+
+def _describe(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns JSON values without paths, which may change: other digests say what lies there."""
+    described = json.loads(config.to_json_best_effort())
+    del described["init"], described["data"]["directory"], described["data"]["pairs"]
+    return described
+
+
+def _train(
+    ablation: Ablation, name: str, store: PairStore, config: ml_collections.ConfigDict
+) -> Pretrained:
+    """Trains an adapter, unless that is done."""
+    workdir = ablation.folder / "stage2" / name
+    config.data.pairs = str(store.directory)
+    # What was learned in another way, or from other pairs in the same place, does not count.
+    made_from = json.dumps({"pairs": store.manifest, "config": _describe(config)}, sort_keys=True)
+    kept = workdir / "made_from.json"
     if not kept.is_file() or kept.read_text() != made_from:
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir(parents=True)

@@ -5,19 +5,23 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 from jaxtyping import Bool
 from PIL import Image
 
 from uniovseg_jax.alignment.captioned import CaptionedImages
-from uniovseg_jax.alignment.pairs import ImageRegions, choose_confident, match_costs, pair_margins
+from uniovseg_jax.alignment.pairs import (
+    ImageRegions,
+    choose_confident,
+    match_costs,
+    pair_margins,
+    regions_to_keep,
+)
 from uniovseg_jax.alignment.reading import read_boxed
 from uniovseg_jax.alignment.regions import (
     AlignmentConfig,
@@ -26,15 +30,21 @@ from uniovseg_jax.alignment.regions import (
     RegionGenerator,
     Regions,
 )
-from uniovseg_jax.alignment.store import IMAGES_PER_SHARD, PairStore, StoredImage, open_store
+from uniovseg_jax.alignment.store import (
+    IMAGES_PER_SHARD,
+    PairStore,
+    StoredImage,
+    open_store,
+    read_shard,
+    shard_path,
+)
+from uniovseg_jax.alignment.store_settings import describe_model, find_earlier
 from uniovseg_jax.alignment.store_writer import Row, StoreWriter
 from uniovseg_jax.captions.record import CaptionRecord
 from uniovseg_jax.data.skipped import SkippedRecords
 from uniovseg_jax.data.threads import map_in_threads
-from uniovseg_jax.models.adapter import source_names
-from uniovseg_jax.models.presets import config_to_dict
 from uniovseg_jax.text_encoder import EmbedTexts, TextEncoder
-from uniovseg_jax.weights.store import Pretrained, params_sha256
+from uniovseg_jax.weights.store import Pretrained
 
 _PREVIEW_SIDE = 256
 
@@ -44,7 +54,8 @@ class BuildOptions:
     """How a store is built, beside what is in it.
 
     Attributes:
-      keep: Whether to keep masks and pooled vectors of the regions in `pairs` alone, or of `all`.
+      keep: Whether to keep masks and pooled vectors of the regions in `pairs`, and of those that
+        came next, or of `all`.
       max_skipped: Largest share of images that cannot be read.
       share: Number of this process and of all processes; each writes its own shards.
       wait: Returns when every process has come there; it takes the name of the place.
@@ -76,7 +87,9 @@ def build_pairs(
     """Pairs the masks and entities of every image and keeps them.
 
     A finished store of the same settings is returned as it is; the images are not touched then.
-    One that was not finished is gone on with, and has the same bytes in the end.
+    Nor are they where a store of other settings holds the costs, and all regions that are in pairs
+    now: pairs are chosen from these. One that was not finished is gone on with, and has the same
+    bytes in the end.
 
     Args:
       pretrained: The frozen model, with the parts `clip` and `masks`.
@@ -99,6 +112,7 @@ def build_pairs(
     }
     if (store := open_store(directory, settings)) is not None:
         return store
+    earlier = find_earlier(directory, settings, config)
     process, num_processes = options.share
     shards = [
         range(start, min(start + IMAGES_PER_SHARD, len(images)))
@@ -123,8 +137,12 @@ def build_pairs(
             mininterval=1.0,
         ) as bar:
             for number in missing:
+                if earlier is not None:
+                    found = _choose_pairs(earlier, number, config)
+                else:
+                    found = _match_images(generator, images, shards[number], skipped, options)
                 stored = []
-                for image in _match_images(generator, images, shards[number], skipped, options):
+                for image in found:
                     stored.append(image)
                     bar.update()
                 writer.write_shard(number, stored)
@@ -137,40 +155,11 @@ def build_pairs(
     return PairStore(directory)
 
 
-def describe_model(pretrained: Pretrained) -> dict[str, Any]:
-    """Returns JSON values that identify all of a model that finds regions: not its adapter."""
-    frozen = {name: pretrained.variables[name] for name in ("params", "fixed")}
-    frozen["params"] = {k: v for k, v in frozen["params"].items() if k != "adapter"}
-    config = config_to_dict(pretrained.config)
-    adapter = pretrained.config.adapter
-    pooled = adapter is not None and adapter.mode == "pooled"
-    return {
-        "config": {key: value for key, value in config.items() if key != "adapter"},
-        "dtype": str(jnp.dtype(pretrained.model.dtype)),
-        "vectors": list(source_names(adapter)) if adapter is not None and pooled else [],
-        "params_sha256": params_sha256(frozen),
-    }
-
-
-def check_model(store: PairStore, pretrained: Pretrained) -> None:
-    """Compares what a store was made with and a model that is to learn from it.
-
-    Raises:
-      ValueError: If another model made it.
-    """
-    settings = store.settings
-    while "of" in settings:  # Made from another store.
-        settings = settings["of"]
-    if "model" not in settings:
-        return
-    made, given = settings["model"], json.loads(json.dumps(describe_model(pretrained)))
-    names = {"params_sha256": "weights", "vectors": "adapter sources"}
-    for key, name in names.items():
-        if made[key] != given[key]:
-            raise ValueError(
-                f"{store.directory} was made by a model with other {name}; expected a store of "
-                "the model that stage 2 starts from."
-            )
+def _choose_pairs(store: PairStore, number: int, config: AlignmentConfig) -> Iterator[StoredImage]:
+    """Yields the images of a shard with other pairs, from their kept costs."""
+    for stored in read_shard(shard_path(store.directory, number)):
+        pairs = match_costs(stored.regions.costs, config.topk, config.min_cosine)
+        yield dataclasses.replace(stored, pairs=pairs)
 
 
 def _match_images(
@@ -203,7 +192,8 @@ def _match_batch(
 ) -> Iterator[StoredImage]:
     def match(regions: Regions) -> StoredImage:
         pairs = match_costs(regions.costs, config.topk, config.min_cosine)
-        kept = np.arange(len(regions.scores)) if keep == "all" else np.unique(pairs[:, 0])
+        every = np.arange(len(regions.scores))
+        kept = every if keep == "all" else regions_to_keep(regions.costs, pairs)
         image = ImageRegions(
             caption=regions.caption,
             scores=regions.scores,

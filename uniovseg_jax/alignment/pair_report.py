@@ -5,14 +5,17 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from uniovseg_jax import html
 from uniovseg_jax.alignment.inspection import EntityRow, Example, Inspection
 from uniovseg_jax.alignment.pairs import Pair
 from uniovseg_jax.alignment.store import PairStore
+from uniovseg_jax.captions.record import Tool
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.visualize import outline_mask
@@ -27,14 +30,14 @@ const field = document.getElementById("search");
 const found = document.getElementById("found");
 function search() {
   const words = field.value.trim().toLowerCase().split(/\\s+/).filter(Boolean);
-  let count = 0;
+  let entities = 0, pictures = 0;
   for (const node of document.querySelectorAll("#entities :is(figure, tbody tr)")) {
     const picture = node.querySelector("img");
     const entity = (picture ? picture.alt : node.cells[0].textContent).toLowerCase();
     node.hidden = !words.every(word => entity.includes(word));
-    count += picture && !node.hidden;
+    if (!node.hidden) picture ? pictures++ : entities++;
   }
-  found.textContent = count + " pictures";
+  found.textContent = `${entities} entities, ${pictures} pictures`;
 }
 field.addEventListener("input", search);
 try {
@@ -111,14 +114,14 @@ def _body(store: PairStore, inspection: Inspection) -> list[str]:
     body += [
         "<h2>By entity</h2>",
         html.paragraph(
-            f"The {len(shown):,} most frequent of {len(entities):,} entities, with their first "
-            "pairs."
+            f"All {len(entities):,} entities, with the first pairs of the {len(shown):,} most "
+            "frequent."
         ),
         '<p><input type="search" id="search" placeholder="Search entities, such as: red ball"> '
         '<span class="note" id="found"></span></p>',
         '<section id="entities">',
         html.grid(cards, _CELL),
-        _entity_table(shown),
+        _entity_table(entities),
         "</section>",
     ]
     return body
@@ -169,9 +172,17 @@ def _card(example: Example, scales: Sequence[int]) -> str:
     pair = example.pair
     with Image.open(io.BytesIO(example.preview)) as preview:
         picture = np.asarray(preview.convert("RGB"))
-    mask = Image.fromarray(rle_decode(pair.mask)).resize((picture.shape[1], picture.shape[0]))
-    drawn = outline_mask(picture, np.asarray(mask))
+    mask = _decode(pair.mask, picture)
+    other = None if pair.other_mask is None else _decode(pair.other_mask, picture)
+    drawn = outline_mask(picture, mask, other)
     return html.figure(drawn, _caption(pair, example.is_confident, scales), pair.entity, quality=75)
+
+
+def _decode(mask: dict[str, Any], picture: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
+    """Returns a mask at the size of a picture."""
+    return np.asarray(
+        Image.fromarray(rle_decode(mask)).resize((picture.shape[1], picture.shape[0]))
+    )
 
 
 def _caption(pair: Pair, is_confident: bool, scales: Sequence[int]) -> str:
@@ -185,18 +196,26 @@ def _caption(pair: Pair, is_confident: bool, scales: Sequence[int]) -> str:
     if pair.other_entity is not None:
         lines.append(f"or {html.text(pair.other_entity)} {pair.other_entity_cost:.3f}")
     if pair.other_region is not None:
-        lines.append(f"or mask {pair.other_region} {pair.other_region_cost:.3f}")
+        blue = "" if pair.other_mask is None else ", blue"
+        lines.append(f"or mask {pair.other_region} {pair.other_region_cost:.3f}{blue}")
     caption = pair.caption
-    made = [f"refined by {caption.refiner.name}"] if caption.refiner else []
-    made += [f"parsed by {caption.parser.name}"] if caption.parser else []
     details = [
         f"Image {caption.id}, mask {pair.region}",
         f"Costs: {per_scale}",
         f"Before: {' / '.join(caption.caption_raw)[:_MAX_CAPTION]}",
         f"After: {(caption.caption or '')[:_MAX_CAPTION]}",
-        ", ".join(made),
+        _made_by("Refined", caption.refiner),
+        _made_by("Parsed", caption.parser),
     ]
     paragraphs = "".join(f"<p>{html.text(line)}</p>" for line in details if line)
     return (
         "<br>".join(lines) + f"<details><summary>Where it is from</summary>{paragraphs}</details>"
     )
+
+
+def _made_by(done: str, tool: Tool | None) -> str:
+    if tool is None:
+        return ""
+    model = f", model {tool.model}" if tool.model else ""
+    prompt = f", prompt {tool.prompt_hash}" if tool.prompt_hash else ""
+    return f"{done} by {tool.name}{model}{prompt}"

@@ -84,8 +84,10 @@ class Pair:
       other_region: The region with the next lowest cost for this entity; None with one region.
       other_region_cost: Its cost.
       margin: How much dearer the nearer of the two alternatives is; negative where the joint
-        assignment took something other than the best for one side, infinite without alternatives.
+        assignment took something other than the best for one side, infinite without alternatives,
+        whatever the cost.
       flips: Whether the matching of a single scale pairs the entity with another region, per scale.
+      other_mask: COCO run lengths of the other region; None also where it was not kept.
     """
 
     caption: CaptionRecord
@@ -100,6 +102,7 @@ class Pair:
     other_region_cost: float | None
     margin: float
     flips: tuple[bool, ...]
+    other_mask: dict[str, Any] | None = None
 
     @property
     def image_id(self) -> str:
@@ -136,6 +139,9 @@ def choose_confident(margins: Float[np.ndarray, " p"], share: float) -> Bool[np.
     A pair with an alternative that costs almost the same is a guess; the paper trains on "confident
     pairs" and states no rule. Equal margins are taken in their order.
 
+    The one mask of an image with its one entity has no alternative and thus an infinite margin: it
+    is trusted first, even where the two have nothing in common. `min_cosine` drops such pairs.
+
     Args:
       margins: Of all pairs, see `Pair.margin`.
       share: How many to keep, above 0 and up to 1.
@@ -149,7 +155,10 @@ def choose_confident(margins: Float[np.ndarray, " p"], share: float) -> Bool[np.
 def pair_margins(
     costs: Float[np.ndarray, "s n e"], pairs: Int[np.ndarray, "p 2"]
 ) -> Float[np.ndarray, " p"]:
-    """Returns how much dearer than each pair its nearer alternative is, see `Pair.margin`."""
+    """Returns how much dearer than each pair its nearer alternative is, see `Pair.margin`.
+
+    It is infinite for a lone pair, one mask and one entity, whatever its cost.
+    """
     mean = costs.mean(axis=0)
     margins = np.full(len(pairs), np.inf)
     for row, (region, entity) in enumerate(pairs):
@@ -158,6 +167,15 @@ def pair_margins(
         if others.size:
             margins[row] = others.min() - mean[region, entity]
     return margins
+
+
+def regions_to_keep(
+    costs: Float[np.ndarray, "s n e"], pairs: Int[np.ndarray, "p 2"]
+) -> Int[np.ndarray, " k"]:
+    """Returns the regions of an image's pairs and their `Pair.other_region`, ascending."""
+    mean = costs.mean(axis=0)
+    others = (_next_best(mean[:, entity], region)[0] for region, entity in pairs.tolist())
+    return np.unique([*pairs[:, 0], *(k for k in others if k is not None)]).astype(np.int32)
 
 
 def describe_pairs(image: ImageRegions, pairs: Int[np.ndarray, "p 2"]) -> list[Pair]:
@@ -183,9 +201,14 @@ def describe_pairs(image: ImageRegions, pairs: Int[np.ndarray, "p 2"]) -> list[P
                 other_region_cost=region_cost,
                 margin=margin,
                 flips=tuple(matched.get(entity) != region for matched in of_scales),
+                other_mask=_mask_if_kept(image, other_region),
             )
         )
     return described
+
+
+def _mask_if_kept(image: ImageRegions, region: int | None) -> dict[str, Any] | None:
+    return None if region is None or region not in image.kept else image.mask(region)
 
 
 def _next_best(costs: Float[np.ndarray, " n"], taken: int) -> tuple[int, float] | tuple[None, None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Bool, Float
 
 from uniovseg_jax.alignment import store as store_lib
@@ -16,6 +17,7 @@ from uniovseg_jax.alignment.store import StoredImage, read_shard, shard_path
 from uniovseg_jax.captions.record import to_json
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.locks import LOCK_FILE, held_alone
+from uniovseg_jax.settings import first_difference
 from uniovseg_jax.text_encoder import EmbedTexts
 
 _SETTINGS = "settings.json"
@@ -55,7 +57,11 @@ class StoreWriter:
         """
         with held_alone(self._partial, "matching"):
             kept = self._partial / _SETTINGS
-            if not kept.is_file() or json.loads(kept.read_text()) != self._settings:
+            made = json.loads(kept.read_text()) if kept.is_file() else None
+            if made is not None and made != self._settings:
+                other = first_difference(made, self._settings)
+                logging.warning("%s was begun with other settings: %s.", self._partial, other)
+            if made != self._settings:
                 for path in self._partial.iterdir():
                     if path.name != LOCK_FILE:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -75,7 +75,7 @@ def stage2_data(**fields: object) -> ml_collections.ConfigDict:
             "online": False,  # Match as images come and keep nothing; needed for dense adapters.
             "score_threshold": 0.61904,  # Least quality of a mask.
             "nms_inside": 0.7,  # Share inside a better mask from which a mask is left out.
-            "keep": "pairs",  # Masks and vectors of the regions in pairs, or of all.
+            "keep": "pairs",  # Masks and vectors of regions in pairs and of runners-up, or of all.
             "cost": "cosine",  # Or prob.
             "topk": 1.0,  # Share of an image's pairs that is kept, the cheapest.
             "min_cosine": config_dict.placeholder(float),  # Of a pair; none.

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from uniovseg_jax.alignment import build, captioned, online, regions, store
+from uniovseg_jax.alignment import build, captioned, online, regions, store, store_settings
 from uniovseg_jax.alignment.reading import read_boxed
 from uniovseg_jax.captions.caption_records import open_caption_records
 from uniovseg_jax.data.skipped import SkippedRecords
@@ -88,11 +88,16 @@ def alignment_config(data: ml_collections.ConfigDict) -> regions.AlignmentConfig
 def _read_store(
     pretrained: Pretrained, config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """Returns batches of kept pairs and those of the evaluation."""
+    """Returns batches of kept pairs and those of the evaluation.
+
+    Pairs are held back, not images, because a store of targets alone does not know its images: the
+    evaluation has other pairs of images that are trained on. It chooses nothing unless
+    `evals.select` asks for it. Where pairs are matched online, images are held back.
+    """
     data = config.data
     if data.pairs:
         pairs = store.PairStore(data.pairs)
-        build.check_model(pairs, pretrained)
+        store_settings.check_store(pairs, pretrained, alignment_config(data))
     else:
         images, source = open_images(config, workdir)
         pairs = build.build_pairs(
