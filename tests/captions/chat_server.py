@@ -102,7 +102,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, fault, question):
         key = self.headers.get("Authorization", "")
-        if fault in ("400", "401", "404", "429", "429 date", "429 long", "500", "503"):
+        if fault == "500 long":
+            self._send(500, _escaped({"error": {"message": "x" * 175 + key}}))
+        elif fault in ("400", "401", "404", "429", "429 date", "429 long", "500", "503"):
             waits = {"429": "0.01", "429 long": "86400"}
             if fault == "429 date":
                 waits[fault] = email.utils.formatdate(time.time(), usegmt=True)
