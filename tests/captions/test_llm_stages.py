@@ -28,6 +28,9 @@ class ScriptedChat:
         self.asked += questions
         return [self.answers.pop(0) for _ in questions]
 
+    def forget(self, questions):
+        pass
+
 
 def phrases_of(caption, *answers, grounded=True):
     chat = ScriptedChat(*answers)

@@ -88,6 +88,9 @@ class OpenAiChat:
         """Asks one question after the other; see `Chat`."""
         return [self._answer(question) for question in questions]
 
+    def forget(self, questions: Sequence[Question]) -> None:
+        """Does nothing: answers are kept by `CachedChat` alone."""
+
     def request(self, question: Question) -> tuple[dict[str, Any], int]:
         """Returns the body of the request, and an estimate of the tokens that go in.
 
