@@ -22,7 +22,7 @@ KEY = "sk-canary/7f3a+9b"
 # Gone wrong on the way: the same question has another chance.
 TRANSPORT = ("429", "429 date", "500", "503", "reset", "drip", "html", "broken", "no reply", "huge")
 # A proper reply with a useless answer: it is asked for once more, with the reason.
-CONTENT = ("truncated", "language", "words", "echo")
+CONTENT = ("truncated", "length", "language", "spanish", "words", "sorry", "echo")
 
 
 class ChatServer:
@@ -137,12 +137,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             content = answer(question)
             content = {
                 "truncated": content[: len(content) // 2] if content[:1] == "{" else "{",
+                "length": content[: len(content) // 2],
+                "length later": f"{content} And half of anoth",
+                "spanish": "Un perro marr\u00f3n est\u00e1 sentado en el sof\u00e1 de la sala.",
+                "sorry": "I'm sorry, but I can't assist with that request.",
                 "language": "\u4e00\u4e2a\u7ea2\u7403\u5728\u8349\u5730\u4e0a",
                 "words": "Of course! Here is what I see.",
                 "echo": f'["{key}"]',
             }.get(fault, content)
+            reason = "length" if fault.startswith("length") else "stop"
+            message = {"role": "assistant", "content": content}
             reply = {
-                "choices": [{"message": {"role": "assistant", "content": content}}],
+                "choices": [{"message": message, "finish_reason": reason}],
                 "usage": {"total_tokens": 50},
             }
             self._send(200, _escaped(reply))

@@ -1,6 +1,7 @@
 """The client of OpenAI's protocol: what it sends, what it survives, what it gives up."""
 
 import base64
+import dataclasses
 import datetime
 import email.utils
 import io
@@ -138,6 +139,23 @@ def test_what_will_not_change_is_not_tried_again(fault, reason):
         failure = ask(server)
         assert isinstance(failure, Failure) and re.search(reason, failure.reason), failure
         assert len(server.calls) == 1
+
+
+def test_an_answer_that_was_cut_off_ends_with_its_last_whole_sentence():
+    image = Question(PLAIN.turns, "ab", lambda: jpeg_of(1))
+    plain = "A red ball with a small shadow."
+    with ChatServer(script=("length", "length later", "length", "")) as server:
+        failure = ask(server, image)
+        assert isinstance(failure, Failure)
+        assert "cut off before its first sentence ended; set max_tokens, which is 99" in (
+            failure.reason
+        )
+        assert ask(server, image) == plain
+        # A list is cut as well, which its reader repairs.
+        listed = dataclasses.replace(PLAIN, wants_list=True)
+        assert ask(server, listed) == GOOD[: len(GOOD) // 2]
+        assert ask(server, image) == plain
+        assert len(server.calls) == 4
 
 
 @pytest.mark.parametrize("fault", ["401", "404"])

@@ -19,6 +19,7 @@ from uniovseg_jax.captions.chat.server_options import (
     read_key,
     server_name,
 )
+from uniovseg_jax.captions.descriptions import whole_sentences
 from uniovseg_jax.captions.images import small_jpeg
 from uniovseg_jax.captions.record import clean_text
 
@@ -131,12 +132,12 @@ class OpenAiChat:
         if self._closed:
             return Failure(_ENDED)
         try:
-            work = self._ask(body, tokens)
+            work = self._ask(body, tokens, question.wants_list)
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except (concurrent.futures.CancelledError, asyncio.CancelledError):
             return Failure(_ENDED)
 
-    async def _ask(self, body: dict[str, Any], tokens: int) -> str | Failure:
+    async def _ask(self, body: dict[str, Any], tokens: int, is_list: bool) -> str | Failure:
         """Makes attempt after attempt until there is an answer."""
         content, problem = json.dumps(body).encode(), ""
         # Made in the thread that uses it, and before any time counts: it loads certificates.
@@ -157,7 +158,7 @@ class OpenAiChat:
             try:
                 # Waiting for a free place takes no time of the attempt.
                 async with self._places:
-                    return await self._attempt(content, tokens)
+                    return await self._attempt(content, tokens, is_list)
             except _AttemptFailed as failed:
                 problem, wait = failed.reason, failed.wait
             if wait is not None and wait > _MAX_WAIT:
@@ -168,7 +169,7 @@ class OpenAiChat:
                 await asyncio.sleep(backoff_delay(attempt, self._options.backoff))
         return Failure(f"{problem} Given up after {self._options.max_attempts} attempts.")
 
-    async def _attempt(self, content: bytes, tokens: int) -> str | Failure:
+    async def _attempt(self, content: bytes, tokens: int, is_list: bool) -> str | Failure:
         """Sends one request.
 
         Raises:
@@ -191,8 +192,14 @@ class OpenAiChat:
             ) from None
         text = reply.decode("utf-8", "replace")
         if status == 200:
-            answer, used = _read_reply(text, self._hidden)
+            answer, is_cut, used = _read_reply(text, self._hidden)
             self._tokens.correct(used - tokens - self._options.max_tokens if used else 0)
+            # Lists are repaired by who asked for them; half a sentence would pass for a whole one.
+            if isinstance(answer, str) and is_cut and not is_list:
+                answer = whole_sentences(answer) or Failure(
+                    "The answer was cut off before its first sentence ended; set max_tokens, "
+                    f"which is {self._options.max_tokens}, higher."
+                )
             return answer
         detail = f"The server answered with status {status}: {self._hidden.excerpt(text)}."
         if status in _RETRIED or status >= 500:
@@ -236,8 +243,8 @@ class _AttemptFailed(Exception):
         self.reason, self.wait = reason, wait
 
 
-def _read_reply(text: str, hidden: HiddenKey) -> tuple[str | Failure, int]:
-    """Returns the answer in a reply, and the tokens that the server counted or 0."""
+def _read_reply(text: str, hidden: HiddenKey) -> tuple[str | Failure, bool, int]:
+    """Returns the answer in a reply, whether it was cut off, and the server's tokens or 0."""
     try:
         document = json.loads(text)
         choice = document["choices"][0]
@@ -250,12 +257,13 @@ def _read_reply(text: str, hidden: HiddenKey) -> tuple[str | Failure, int]:
         raise _AttemptFailed(f"The server's answer is no chat reply: {excerpt}.") from None
     if message.get("refusal") or choice.get("finish_reason") == "content_filter":
         excerpt = hidden.excerpt(str(message.get("refusal") or content))
-        return Failure(f"The model refuses: {excerpt}."), 0
+        return Failure(f"The model refuses: {excerpt}."), False, 0
     if not isinstance(content, str) or not content.strip():
         raise _AttemptFailed("The server's answer is empty.")
     usage = document.get("usage")
     used = usage.get("total_tokens") if isinstance(usage, dict) else 0
-    return clean_text(hidden.erase(content)), used if type(used) is int else 0
+    is_cut = choice.get("finish_reason") == "length"
+    return clean_text(hidden.erase(content)), is_cut, used if type(used) is int else 0
 
 
 def _import_httpx() -> Any:
