@@ -31,6 +31,8 @@ class ChatServer:
     Attributes:
       calls: Of every request: digest of its body, and what went wrong or "".
       bodies: Of every request.
+      times: When each came in, of the monotonic clock.
+      usage: Tokens that every reply says it took; 0 for none that counts.
     """
 
     def __init__(self, share=0.0, faults=(*TRANSPORT, *CONTENT), seed=0, script=()):
@@ -43,7 +45,8 @@ class ChatServer:
           script: Instead: faults of the first requests, in their order; "" for none.
         """
         self.share, self.faults, self.seed, self.script = share, faults, seed, list(script)
-        self.calls, self.bodies, self.headers = [], [], []
+        self.calls, self.bodies, self.headers, self.times = [], [], [], []
+        self.usage = 50
         self.in_flight, self.most_in_flight, self.delay = 0, 0, 0.0
         self._lock = threading.Lock()
         self._asked = {}
@@ -70,6 +73,7 @@ class ChatServer:
                 fault = self.script.pop(0)
             self.calls.append((digest, fault))
             self.bodies.append(json.loads(body))
+            self.times.append(time.monotonic())
             return fault
 
 
@@ -104,8 +108,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         key = self.headers.get("Authorization", "")
         if fault == "500 long":
             self._send(500, _escaped({"error": {"message": "x" * 175 + key}}))
-        elif fault in ("400", "401", "404", "429", "429 date", "429 long", "500", "503"):
-            waits = {"429": "0.01", "429 long": "86400"}
+        elif fault in (
+            "400",
+            "401",
+            "404",
+            "429",
+            "429 date",
+            "429 long",
+            "429 wait",
+            "500",
+            "503",
+        ):
+            waits = {"429": "0.01", "429 long": "86400", "429 wait": "0.6"}
             if fault == "429 date":
                 waits[fault] = email.utils.formatdate(time.time(), usegmt=True)
             error = {"error": {"message": f"No. You sent {key}; response_format is odd."}}
@@ -149,7 +163,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": content}
             reply = {
                 "choices": [{"message": message, "finish_reason": reason}],
-                "usage": {"total_tokens": 50},
+                "usage": {"total_tokens": self.owner.usage},
             }
             self._send(200, _escaped(reply))
 

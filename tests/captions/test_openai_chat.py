@@ -19,6 +19,7 @@ from caption_files import jpeg_of
 from chat_server import KEY, ChatServer
 from PIL import Image
 
+from uniovseg_jax.captions.chat import openai_chat
 from uniovseg_jax.captions.chat.hidden_key import HiddenKey
 from uniovseg_jax.captions.chat.openai_chat import OpenAiChat
 from uniovseg_jax.captions.chat.question import Failure, Question
@@ -291,6 +292,49 @@ def test_requests_keep_to_their_rate():
         thread.join(timeout=0.8)
         assert len(server.calls) == 2
     thread.join(timeout=2)
+
+
+def test_tokens_keep_to_their_rate():
+    # Fifty a second and 250 at once; a question counts with its longest answer: 150.
+    limits = {"tokens_per_minute": 3000.0, "max_tokens": 140}
+    with ChatServer() as server, OpenAiChat(options(server, **limits)) as chat:
+        server.usage = 0
+        started = time.monotonic()
+        assert chat.answer([PLAIN] * 2) == [GOOD] * 2
+        assert server.times[1] - started >= 1.0
+
+
+def test_tokens_that_a_server_counted_beyond_the_estimate_are_waited_for():
+    # As above, but an estimate of 30 for what took 280.
+    limits = {"tokens_per_minute": 3000.0, "max_tokens": 20}
+    with ChatServer() as server, OpenAiChat(options(server, **limits)) as chat:
+        server.usage = 280
+        started = time.monotonic()
+        assert chat.answer([PLAIN] * 2) == [GOOD] * 2
+        assert server.times[1] - started >= 1.2
+
+
+def test_a_server_that_asks_to_wait_is_left_alone_so_long():
+    with ChatServer(script=("429 wait", "")) as server:
+        assert ask(server) == GOOD
+        assert server.times[1] - server.times[0] >= 0.6
+
+
+def test_attempts_are_further_and_further_apart(monkeypatch):
+    delays = []
+
+    def delay(attempt, base):
+        delays.append((attempt, base))
+        return 0.3 * attempt
+
+    monkeypatch.setattr(openai_chat, "backoff_delay", delay)
+    with ChatServer(script=("500", "reset", "500")) as server:
+        failure = ask(server, backoff=0.7)
+        first, second, third = server.times
+    assert isinstance(failure, Failure)
+    # None behind the last one, which nothing follows.
+    assert delays == [(1, 0.7), (2, 0.7)]
+    assert second - first >= 0.3 and third - second >= 0.6
 
 
 def test_a_wait_that_one_request_is_told_holds_for_all():
