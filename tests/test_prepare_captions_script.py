@@ -103,8 +103,8 @@ def test_a_dry_run_shows_requests_and_costs_and_writes_nothing(inputs, tmp_path)
     assert refine.startswith('5.jpg, refine: {"model": "one"') and _CAPTION in refine
     assert "data:image/jpeg;base64,... (" in refine and len(refine) < 2000
     assert parse.startswith('5.jpg, parse: {"model": "two"')
-    assert estimate.startswith("1 entries. refine: 1 calls of one, about ")
-    assert "at most 256 out" in estimate and "Cost: about 256.00" in estimate
+    assert estimate.startswith("1 entries. refine: at most 1 calls of one, about ")
+    assert "at most 256 out" in estimate and "Cost: at most about 256.00" in estimate
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     assert _KEY not in done.stdout + done.stderr
 

@@ -22,7 +22,7 @@ KEY = "sk-canary/7f3a+9b"
 # Gone wrong on the way: the same question has another chance.
 TRANSPORT = ("429", "429 date", "500", "503", "reset", "drip", "html", "broken", "no reply", "huge")
 # A proper reply with a useless answer: it is asked for once more, with the reason.
-CONTENT = ("truncated", "language", "words", "echo")
+CONTENT = ("truncated", "length", "language", "spanish", "words", "sorry", "echo")
 
 
 class ChatServer:
@@ -31,6 +31,8 @@ class ChatServer:
     Attributes:
       calls: Of every request: digest of its body, and what went wrong or "".
       bodies: Of every request.
+      times: When each came in, of the monotonic clock.
+      usage: Tokens that every reply says it took; 0 for none that counts.
     """
 
     def __init__(self, share=0.0, faults=(*TRANSPORT, *CONTENT), seed=0, script=()):
@@ -43,7 +45,8 @@ class ChatServer:
           script: Instead: faults of the first requests, in their order; "" for none.
         """
         self.share, self.faults, self.seed, self.script = share, faults, seed, list(script)
-        self.calls, self.bodies, self.headers = [], [], []
+        self.calls, self.bodies, self.headers, self.times = [], [], [], []
+        self.usage = 50
         self.in_flight, self.most_in_flight, self.delay = 0, 0, 0.0
         self._lock = threading.Lock()
         self._asked = {}
@@ -70,6 +73,7 @@ class ChatServer:
                 fault = self.script.pop(0)
             self.calls.append((digest, fault))
             self.bodies.append(json.loads(body))
+            self.times.append(time.monotonic())
             return fault
 
 
@@ -102,8 +106,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, fault, question):
         key = self.headers.get("Authorization", "")
-        if fault in ("400", "401", "404", "429", "429 date", "429 long", "500", "503"):
-            waits = {"429": "0.01", "429 long": "86400"}
+        if fault == "500 long":
+            self._send(500, _escaped({"error": {"message": "x" * 175 + key}}))
+        elif fault in (
+            "400",
+            "401",
+            "404",
+            "429",
+            "429 date",
+            "429 long",
+            "429 wait",
+            "500",
+            "503",
+        ):
+            waits = {"429": "0.01", "429 long": "86400", "429 wait": "0.6"}
             if fault == "429 date":
                 waits[fault] = email.utils.formatdate(time.time(), usegmt=True)
             error = {"error": {"message": f"No. You sent {key}; response_format is odd."}}
@@ -135,13 +151,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             content = answer(question)
             content = {
                 "truncated": content[: len(content) // 2] if content[:1] == "{" else "{",
+                "length": content[: len(content) // 2],
+                "length later": f"{content} And half of anoth",
+                "spanish": "Un perro marr\u00f3n est\u00e1 sentado en el sof\u00e1 de la sala.",
+                "sorry": "I'm sorry, but I can't assist with that request.",
                 "language": "\u4e00\u4e2a\u7ea2\u7403\u5728\u8349\u5730\u4e0a",
                 "words": "Of course! Here is what I see.",
                 "echo": f'["{key}"]',
             }.get(fault, content)
+            reason = "length" if fault.startswith("length") else "stop"
+            message = {"role": "assistant", "content": content}
             reply = {
-                "choices": [{"message": {"role": "assistant", "content": content}}],
-                "usage": {"total_tokens": 50},
+                "choices": [{"message": message, "finish_reason": reason}],
+                "usage": {"total_tokens": self.owner.usage},
             }
             self._send(200, _escaped(reply))
 

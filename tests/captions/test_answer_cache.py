@@ -28,6 +28,9 @@ class FakeChat:
             return [self.answers.pop(0) for _ in questions]
         return [question.turns[-1][1] for question in questions]
 
+    def forget(self, questions):
+        pass
+
 
 def question(text="a", **changes):
     return Question((("system", "s"), ("user", text)), **changes)
@@ -158,3 +161,17 @@ def test_a_useless_answer_is_asked_for_once_more_with_the_reason():
         ),
     )
     assert chat.asked[4] == again and len(chat.asked) == 6
+
+
+def test_answers_that_nobody_could_use_are_not_kept(tmp_path):
+    cache = AnswerCache(tmp_path / "a.sqlite")
+    chat = FakeChat(["good", "bad", "bad", "better", "bad"])
+    questions = [question(text) for text in "abc"]
+    results = ask_checked(CachedChat(chat, "parse", cache), questions, [check] * 3)
+    assert results[:2] == [("good", False), ("better", True)]
+    assert isinstance(results[2], Failure)
+    # Of what was resolved nothing is asked again, also where it took two answers.
+    later = FakeChat(["good at last"])
+    results = ask_checked(CachedChat(later, "parse", cache), questions, [check] * 3)
+    assert results == [("good", False), ("better", True), ("good at last", False)]
+    assert later.asked == [questions[2]]

@@ -13,6 +13,8 @@ from uniovseg_jax.captions import preparation
 from uniovseg_jax.captions.chat.openai_chat import OpenAiChat
 
 ATTEMPTS = 5
+# Faults that are more to a refiner than to a parser.
+REFINING = ("length", "language", "sorry")
 
 
 def check_run(tmp_path, capfd, caplog, received, count):
@@ -51,13 +53,14 @@ def check_run(tmp_path, capfd, caplog, received, count):
         assert len(received) == len(answered) and answered <= set(asked)
         assert all(asked[digest][-1] not in TRANSPORT for digest in answered)
 
-        # The finished folder costs nothing; a new one only what was never answered.
+        # The finished folder costs nothing; a new one only what has no useful answer.
         assert run(config, tmp_path / "out", tmp_path / "cache.sqlite") == (manifest, 0)
+        useless = {digest for record in failed for digest in useless_questions(server, record)}
         server.share = 0
         again, num_again = run(config, tmp_path / "new", tmp_path / "cache.sqlite")
         repeated = {digest for digest, _ in server.calls[len(calls) :]} & set(asked)
-        assert repeated == set(asked) - answered
-        assert again.num_records >= manifest.num_records
+        assert repeated == (set(asked) - answered) | useless
+        assert (again.num_records, again.failed) == (count, 0)
 
     # The key was sent, was repeated by the server, and is nowhere.
     assert all(headers["Authorization"] == f"Bearer {KEY}" for headers in server.headers)
@@ -79,6 +82,21 @@ def check_run(tmp_path, capfd, caplog, received, count):
     }
 
 
+def useless_questions(server, record):
+    """Returns digests of first questions about a failed record to which no answer was of use."""
+    stage, _, reason = record["meta"]["error"].partition(": ")
+    if not reason.startswith("Both answers"):
+        return set()
+    mark = record["caption_raw"][0]
+    return {
+        digest
+        for (digest, _), body in zip(server.calls, server.bodies, strict=True)
+        if len(body["messages"]) == 2
+        and isinstance(body["messages"][1]["content"], list) == (stage == "refine")
+        and mark in str(body["messages"][1]["content"])
+    }
+
+
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
     monkeypatch.setenv("CANARY_KEY", KEY)
@@ -89,9 +107,10 @@ def received(monkeypatch):
     """Digests of the questions that the client took an answer to, as it sees it."""
     digests, attempt = [], OpenAiChat._attempt
 
-    async def recorded(self, content, tokens):
-        answer = await attempt(self, content, tokens)
-        digests.append(hashlib.sha256(content).hexdigest())
+    async def recorded(self, content, *arguments):
+        answer = await attempt(self, content, *arguments)
+        if isinstance(answer, str):
+            digests.append(hashlib.sha256(content).hexdigest())
         return answer
 
     monkeypatch.setattr(OpenAiChat, "_attempt", recorded)
@@ -133,6 +152,24 @@ def test_too_many_failures_stop_the_run_which_goes_on_later(tmp_path, monkeypatc
         manifest, _ = run(config, tmp_path / "out")
         assert (manifest.num_records, manifest.failed) == (60, 0)
         assert not read_lines(tmp_path / "out", "failed.jsonl")
+
+
+@pytest.mark.parametrize("fault", ["truncated", "length", "language", "sorry", "words", "500"])
+def test_another_run_asks_for_what_failed_and_nothing_else(tmp_path, fault):
+    write_input(tmp_path / "in", 20)
+    # Some records fail, some need their second chance.
+    options = "refiner=openai_compatible" if fault in REFINING else "parser=llm"
+    with ChatServer(share=0.6, faults=(fault,), seed=1) as server:
+        config = make_config(tmp_path / "in", options, server, max_failed=0.9)
+        stage = config.refiner if options.startswith("refiner") else config.parser
+        stage.max_attempts = 1
+        manifest, num_calls = run(config, tmp_path / "out")
+        assert num_calls >= 20 and 0 < manifest.failed < 20
+        assert run(config, tmp_path / "out") == (manifest, 0)
+        server.share = 0
+        again, num_again = run(config, tmp_path / "new", tmp_path / "out.answers.sqlite")
+        assert (again.num_records, again.failed, num_again) == (20, 0, manifest.failed)
+        assert run(config, tmp_path / "third", tmp_path / "out.answers.sqlite")[1] == 0
 
 
 def test_failed_records_are_a_source_of_their_own(tmp_path):

@@ -28,6 +28,9 @@ class ScriptedChat:
         self.asked += questions
         return [self.answers.pop(0) for _ in questions]
 
+    def forget(self, questions):
+        pass
+
 
 def phrases_of(caption, *answers, grounded=True):
     chat = ScriptedChat(*answers)
@@ -150,6 +153,11 @@ def test_refining_shows_the_image_and_the_raw_caption(tmp_path):
         ('{"text": "a"}', "no description in plain sentences"),
         ("12 !", "It holds no words"),
         ("a " * 20_000, "no description in plain sentences"),
+        (
+            "Un perro marr\u00f3n est\u00e1 sentado en el sof\u00e1 de la sala.",
+            "It is not in English",
+        ),
+        ("I'm sorry, but I can't assist with that request.", "It does not describe the image"),
     ],
 )
 def test_other_answers_are_no_description(tmp_path, answer, reason):

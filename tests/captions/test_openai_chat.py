@@ -1,13 +1,17 @@
 """The client of OpenAI's protocol: what it sends, what it survives, what it gives up."""
 
 import base64
+import dataclasses
 import datetime
 import email.utils
 import io
+import json
 import logging
+import random
 import re
 import threading
 import time
+import urllib.parse
 from urllib.parse import quote
 
 import pytest
@@ -15,6 +19,8 @@ from caption_files import jpeg_of
 from chat_server import KEY, ChatServer
 from PIL import Image
 
+from uniovseg_jax.captions.chat import openai_chat
+from uniovseg_jax.captions.chat.hidden_key import HiddenKey
 from uniovseg_jax.captions.chat.openai_chat import OpenAiChat
 from uniovseg_jax.captions.chat.question import Failure, Question
 from uniovseg_jax.captions.chat.rate import TokenBucket, backoff_delay, parse_retry_after
@@ -136,6 +142,23 @@ def test_what_will_not_change_is_not_tried_again(fault, reason):
         assert len(server.calls) == 1
 
 
+def test_an_answer_that_was_cut_off_ends_with_its_last_whole_sentence():
+    image = Question(PLAIN.turns, "ab", lambda: jpeg_of(1))
+    plain = "A red ball with a small shadow."
+    with ChatServer(script=("length", "length later", "length", "")) as server:
+        failure = ask(server, image)
+        assert isinstance(failure, Failure)
+        assert "cut off before its first sentence ended; set max_tokens, which is 99" in (
+            failure.reason
+        )
+        assert ask(server, image) == plain
+        # A list is cut as well, which its reader repairs.
+        listed = dataclasses.replace(PLAIN, wants_list=True)
+        assert ask(server, listed) == GOOD[: len(GOOD) // 2]
+        assert ask(server, image) == plain
+        assert len(server.calls) == 4
+
+
 @pytest.mark.parametrize("fault", ["401", "404"])
 def test_what_concerns_every_question_is_an_error(fault):
     with (
@@ -173,6 +196,76 @@ def test_the_key_is_sent_and_nowhere_else(monkeypatch, caplog):
     assert not [text for text in texts if KEY in text]
 
 
+SPELLINGS = {
+    "plain": KEY,
+    "JSON": KEY.replace("/", "\\/"),
+    "JSON numbers": "".join(f"\\u{ord(character):04X}" for character in KEY),
+    "JSON in JSON": json.dumps(KEY.replace("/", "\\/"))[1:-1].replace("+", "\\\\u002b"),
+    "percent": quote(KEY, safe=""),
+    "percent, all": "".join(f"%{ord(character):02x}" for character in KEY),
+}
+
+
+def parts_of_key(text):
+    """Returns the parts of six characters of the key that a text still shows."""
+    parts = (KEY[start : start + 6] for start in range(len(KEY) - 5))
+    return [part for part in parts if part in text]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_no_cut_leaves_a_part_of_the_key(spelling):
+    hidden, key = HiddenKey(KEY), SPELLINGS[spelling]
+    # In front of it so much that the key lies at every place around the end of an excerpt.
+    for length in range(200 - len(key) - 5, 205):
+        text = "x" * length + key + " and more"
+        for body in (text, f'{{"error": {{"message": "{text}"}}}}', f'{{"error": "{text}"}}'):
+            shown = hidden.excerpt(body)
+            assert not parts_of_key(urllib.parse.unquote(shown)), shown
+            assert not key.startswith("\\u") or "\\u" not in shown
+    # The server itself stops anywhere in the key: less than its first six characters may be left.
+    for length in range(1, len(key) + 1):
+        shown = hidden.erase("You sent " + key[:length])
+        assert not parts_of_key(urllib.parse.unquote(shown).replace("\\/", "/")), shown
+        try:
+            shown = json.loads(f'"{shown}"')
+        except ValueError:
+            continue
+        assert not parts_of_key(shown), shown
+
+
+def test_a_failure_shows_no_part_of_the_key(monkeypatch):
+    monkeypatch.setenv("CANARY_KEY", KEY)
+    with ChatServer(script=("500 long",)) as server:
+        failure = ask(server, api_key_env="CANARY_KEY", max_attempts=1)
+    assert isinstance(failure, Failure) and not parts_of_key(failure.reason)
+    assert "xBearer [key]'" in failure.reason
+
+
+def test_what_is_no_key_stays():
+    hidden = HiddenKey(KEY)
+    for text in ("", "sk-", "A risk-can on a shelf", "a sk-ca", "\\" * 100_000, KEY[1:], KEY[:5]):
+        assert hidden.erase(text) == text
+    assert hidden.erase(f"a {KEY}, {KEY}.") == "a [key], [key]."
+    assert HiddenKey("").erase(KEY) == KEY
+    assert HiddenKey("abc").erase("ab abc ab") == "ab [key] ab"
+
+
+def test_a_long_key_takes_no_time():
+    key = "".join(random.Random(0).choices("abcdefghij", k=2000))
+    started = time.process_time()
+    assert HiddenKey(key).erase("a" * 100_000 + key[:-1]) == "a" * 100_000 + "[key]"
+    assert time.process_time() - started < 2
+
+
+def test_an_address_in_a_message_is_the_host_alone():
+    with ChatServer(script=("404",)) as server:
+        url = server.url.replace("/v1", f"/{quote(KEY, safe='')}/v1")
+        with pytest.raises(ValueError, match="does not know this address") as caught:
+            ask(url)
+    assert server.url.removesuffix("/v1") in str(caught.value)
+    assert not parts_of_key(str(caught.value))
+
+
 def test_a_server_without_a_key_gets_none():
     with ChatServer() as server:
         ask(server)
@@ -201,6 +294,49 @@ def test_requests_keep_to_their_rate():
     thread.join(timeout=2)
 
 
+def test_tokens_keep_to_their_rate():
+    # Fifty a second and 250 at once; a question counts with its longest answer: 150.
+    limits = {"tokens_per_minute": 3000.0, "max_tokens": 140}
+    with ChatServer() as server, OpenAiChat(options(server, **limits)) as chat:
+        server.usage = 0
+        started = time.monotonic()
+        assert chat.answer([PLAIN] * 2) == [GOOD] * 2
+        assert server.times[1] - started >= 1.0
+
+
+def test_tokens_that_a_server_counted_beyond_the_estimate_are_waited_for():
+    # As above, but an estimate of 30 for what took 280.
+    limits = {"tokens_per_minute": 3000.0, "max_tokens": 20}
+    with ChatServer() as server, OpenAiChat(options(server, **limits)) as chat:
+        server.usage = 280
+        started = time.monotonic()
+        assert chat.answer([PLAIN] * 2) == [GOOD] * 2
+        assert server.times[1] - started >= 1.2
+
+
+def test_a_server_that_asks_to_wait_is_left_alone_so_long():
+    with ChatServer(script=("429 wait", "")) as server:
+        assert ask(server) == GOOD
+        assert server.times[1] - server.times[0] >= 0.6
+
+
+def test_attempts_are_further_and_further_apart(monkeypatch):
+    delays = []
+
+    def delay(attempt, base):
+        delays.append((attempt, base))
+        return 0.3 * attempt
+
+    monkeypatch.setattr(openai_chat, "backoff_delay", delay)
+    with ChatServer(script=("500", "reset", "500")) as server:
+        failure = ask(server, backoff=0.7)
+        first, second, third = server.times
+    assert isinstance(failure, Failure)
+    # None behind the last one, which nothing follows.
+    assert delays == [(1, 0.7), (2, 0.7)]
+    assert second - first >= 0.3 and third - second >= 0.6
+
+
 def test_a_wait_that_one_request_is_told_holds_for_all():
     with ChatServer(script=("429 date",)) as server, OpenAiChat(options(server)) as chat:
         chat._resume_at = time.monotonic() + 0.3
@@ -227,6 +363,10 @@ def test_leaving_ends_what_is_under_way():
     [
         ({"base_url": "localhost:8000"}, "expected an address such as"),
         ({"base_url": "ftp://a/v1"}, "expected an address such as"),
+        ({"base_url": KEY}, "expected an address such as"),
+        ({"base_url": f"https//key:{KEY}@h/v1"}, "expected an address such as"),
+        ({"base_url": f"http://{KEY[:9]}\u2100/v1"}, "expected an address such as"),
+        ({"base_url": f"http://h:{KEY.partition('/')[0]}/v1"}, "expected an address such as"),
         ({"base_url": f"http://u:{quote(KEY, safe='')}@a/v1"}, "no password"),
         ({"base_url": f"http://a/v1?key={KEY}"}, "no password, query"),
         ({"model": ""}, "model is empty"),
@@ -241,7 +381,8 @@ def test_leaving_ends_what_is_under_way():
 def test_wrong_options_are_one_sentence_without_the_key(changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         OpenAiChat(options("http://localhost/v1", **changes))
-    assert KEY not in str(caught.value) and quote(KEY, safe="") not in str(caught.value)
+    assert KEY.partition("/")[0] not in str(caught.value)
+    assert str(caught.value).count("\n") == 0
 
 
 def test_a_bucket_lets_through_its_rate_with_a_burst():

@@ -6,10 +6,11 @@ import random
 
 import pytest
 
+from uniovseg_jax.captions.descriptions import mostly_latin
 from uniovseg_jax.captions.parsers import NltkParser, RulesParser, SpacyParser, chunk_nouns
 from uniovseg_jax.captions.phrases import caption_stems, is_grounded, make_entities
 from uniovseg_jax.captions.record import CaptionRecord, Entity, ImageReference, from_json, to_json
-from uniovseg_jax.captions.refine import Identity, join_captions, mostly_latin
+from uniovseg_jax.captions.refine import Identity, join_captions
 from uniovseg_jax.captions.stages import parse, refine
 
 INJECTION = (

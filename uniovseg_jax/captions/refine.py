@@ -1,17 +1,15 @@
 """From raw captions to the one that is parsed: as they are, or described by a model that looks."""
 
 import functools
-import unicodedata
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from uniovseg_jax.captions.chat.question import Chat, Failure, Question, ask_checked
+from uniovseg_jax.captions.descriptions import check_description
 from uniovseg_jax.captions.images import ImageFolder
 from uniovseg_jax.captions.prompts import REFINE_SYSTEM, caption_turn, prompt_hash
 from uniovseg_jax.captions.record import CaptionRecord, Tool
 
-# Of a description, in characters; a model that does not stop is cut off at its longest answer.
-_MAX_DESCRIPTION = 20_000
 _SENTENCE_ENDS = (".", "!", "?")
 
 
@@ -70,9 +68,10 @@ class ModelRefiner:
         self.batch_size, self.num_at_once = chat.batch_size, chat.num_at_once
 
     def __call__(self, records: Sequence[CaptionRecord]) -> list[str | Failure]:
-        """Returns descriptions; an answer that is not English is asked for once more."""
+        """Returns descriptions; what is none, or not in English, is asked for once more."""
         questions = [self.question(record) for record in records]
-        return ask_checked(self._chat, questions, [_check_description] * len(questions))
+        checks = [lambda answer, _: check_description(answer)] * len(questions)
+        return ask_checked(self._chat, questions, checks)
 
     def question(self, record: CaptionRecord) -> Question:
         """Returns what is asked about a record."""
@@ -92,21 +91,3 @@ def join_captions(captions: Sequence[str]) -> str:
     if len(texts) < 2:
         return "".join(texts)
     return " ".join(text if text.endswith(_SENTENCE_ENDS) else f"{text}." for text in texts)
-
-
-def mostly_latin(text: str) -> bool:
-    """Says whether at least half of the letters are Latin ones, as those of English are."""
-    letters = [character for character in text if character.isalpha()]
-    latin = sum("LATIN" in unicodedata.name(character, "") for character in letters)
-    return 2 * latin >= len(letters)
-
-
-def _check_description(answer: str, _: bool) -> str:
-    text = answer.strip()
-    if text[:1] in "<{" or len(text) > _MAX_DESCRIPTION:
-        raise ValueError("It is no description in plain sentences.")
-    if not any(character.isalpha() for character in text):
-        raise ValueError("It holds no words.")
-    if not mostly_latin(text):
-        raise ValueError("It is not in English.")
-    return text

@@ -75,6 +75,14 @@ class AnswerCache:
         """
         self._run("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, answer))
 
+    def drop(self, key: str) -> None:
+        """Keeps an answer no longer.
+
+        Raises:
+          OSError: If the file cannot be written.
+        """
+        self._run("DELETE FROM answers WHERE key = ?", (key,))
+
     def close(self) -> None:
         """Closes the file; the cache is of no use afterwards."""
         with self._lock:
@@ -90,6 +98,8 @@ class AnswerCache:
 
 class CachedChat:
     """A model whose answers are kept; failures are not, and are asked for again the next time.
+
+    Nor are answers that are forgotten, as nobody could use them.
 
     What one thread asks already, another waits for: the same caption of two images costs one call.
     """
@@ -122,6 +132,11 @@ class CachedChat:
             # Only if the other thread had no luck is this asked once more.
             (answers[key],) = self.answer([by_key[key]])
         return [answers[key] for key in keys]
+
+    def forget(self, questions: Sequence[Question]) -> None:
+        """Drops answers from the cache."""
+        for question in questions:
+            self._cache.drop(question_key(question, self._stage, self._chat))
 
     def _claim(
         self, keys: Iterable[str]

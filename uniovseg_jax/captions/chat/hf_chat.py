@@ -103,6 +103,9 @@ class HfChat:
                     results[good[n]] = text.strip()
         return results
 
+    def forget(self, questions: Sequence[Question]) -> None:
+        """Does nothing: answers are kept by `CachedChat` alone."""
+
     def _image(self, question: Question) -> Image.Image | None:
         if question.read_image is None:
             return None

@@ -5,15 +5,21 @@ import base64
 import concurrent.futures
 import importlib
 import json
-import re
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from uniovseg_jax.captions.chat.hidden_key import HiddenKey
 from uniovseg_jax.captions.chat.question import LIST_SCHEMA, Failure, Question
 from uniovseg_jax.captions.chat.rate import TokenBucket, backoff_delay, parse_retry_after
-from uniovseg_jax.captions.chat.server_options import ServerOptions, check_options, read_key
+from uniovseg_jax.captions.chat.server_options import (
+    ServerOptions,
+    check_options,
+    read_key,
+    server_name,
+)
+from uniovseg_jax.captions.descriptions import whole_sentences
 from uniovseg_jax.captions.images import small_jpeg
 from uniovseg_jax.captions.record import clean_text
 
@@ -55,6 +61,7 @@ class OpenAiChat:
             "json_mode": options.json_mode,
         }
         self._key = read_key(options.api_key_env)
+        self._hidden = HiddenKey(self._key)
         self._httpx = _import_httpx()
         self._requests = TokenBucket(options.requests_per_minute)
         self._tokens = TokenBucket(options.tokens_per_minute)
@@ -81,6 +88,9 @@ class OpenAiChat:
     def answer(self, questions: Sequence[Question]) -> list[str | Failure]:
         """Asks one question after the other; see `Chat`."""
         return [self._answer(question) for question in questions]
+
+    def forget(self, questions: Sequence[Question]) -> None:
+        """Does nothing: answers are kept by `CachedChat` alone."""
 
     def request(self, question: Question) -> tuple[dict[str, Any], int]:
         """Returns the body of the request, and an estimate of the tokens that go in.
@@ -122,12 +132,12 @@ class OpenAiChat:
         if self._closed:
             return Failure(_ENDED)
         try:
-            work = self._ask(body, tokens)
+            work = self._ask(body, tokens, question.wants_list)
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except (concurrent.futures.CancelledError, asyncio.CancelledError):
             return Failure(_ENDED)
 
-    async def _ask(self, body: dict[str, Any], tokens: int) -> str | Failure:
+    async def _ask(self, body: dict[str, Any], tokens: int, is_list: bool) -> str | Failure:
         """Makes attempt after attempt until there is an answer."""
         content, problem = json.dumps(body).encode(), ""
         # Made in the thread that uses it, and before any time counts: it loads certificates.
@@ -148,7 +158,7 @@ class OpenAiChat:
             try:
                 # Waiting for a free place takes no time of the attempt.
                 async with self._places:
-                    return await self._attempt(content, tokens)
+                    return await self._attempt(content, tokens, is_list)
             except _AttemptFailed as failed:
                 problem, wait = failed.reason, failed.wait
             if wait is not None and wait > _MAX_WAIT:
@@ -159,7 +169,7 @@ class OpenAiChat:
                 await asyncio.sleep(backoff_delay(attempt, self._options.backoff))
         return Failure(f"{problem} Given up after {self._options.max_attempts} attempts.")
 
-    async def _attempt(self, content: bytes, tokens: int) -> str | Failure:
+    async def _attempt(self, content: bytes, tokens: int, is_list: bool) -> str | Failure:
         """Sends one request.
 
         Raises:
@@ -180,22 +190,22 @@ class OpenAiChat:
             raise _AttemptFailed(
                 f"The connection to the server failed ({type(error).__name__})."
             ) from None
-        text = self._without_key(reply.decode("utf-8", "replace"))
+        text = reply.decode("utf-8", "replace")
         if status == 200:
-            try:
-                answer, used = _read_reply(text)
-            except _AttemptFailed as failed:
-                raise _AttemptFailed(self._without_key(failed.reason), failed.wait) from None
+            answer, is_cut, used = _read_reply(text, self._hidden)
             self._tokens.correct(used - tokens - self._options.max_tokens if used else 0)
-            # Once more: JSON may spell the key in another way.
-            if isinstance(answer, Failure):
-                return Failure(self._without_key(answer.reason))
-            return self._without_key(answer)
-        detail = self._without_key(f"The server answered with status {status}: {_excerpt(text)}.")
+            # Lists are repaired by who asked for them; half a sentence would pass for a whole one.
+            if isinstance(answer, str) and is_cut and not is_list:
+                answer = whole_sentences(answer) or Failure(
+                    "The answer was cut off before its first sentence ended; set max_tokens, "
+                    f"which is {self._options.max_tokens}, higher."
+                )
+            return answer
+        detail = f"The server answered with status {status}: {self._hidden.excerpt(text)}."
         if status in _RETRIED or status >= 500:
             raise _AttemptFailed(detail, parse_retry_after(headers.get("retry-after")))
         if status in _FATAL:
-            self._fatal = f"{self._options.base_url} {_FATAL[status]}. {detail}"
+            self._fatal = f"{server_name(self._options)} {_FATAL[status]}. {detail}"
             raise ValueError(self._fatal)
         if "response_format" in text:
             detail += " It may not know JSON schemas: set json_mode to object or none."
@@ -224,9 +234,6 @@ class OpenAiChat:
         if self._client is not None:
             await self._client.aclose()
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
-
 
 class _AttemptFailed(Exception):
     """Another attempt may have more luck, after `wait` seconds if the server said so."""
@@ -236,8 +243,8 @@ class _AttemptFailed(Exception):
         self.reason, self.wait = reason, wait
 
 
-def _read_reply(text: str) -> tuple[str | Failure, int]:
-    """Returns the answer in a reply, and the tokens that the server counted or 0."""
+def _read_reply(text: str, hidden: HiddenKey) -> tuple[str | Failure, bool, int]:
+    """Returns the answer in a reply, whether it was cut off, and the server's tokens or 0."""
     try:
         document = json.loads(text)
         choice = document["choices"][0]
@@ -246,25 +253,17 @@ def _read_reply(text: str) -> tuple[str | Failure, int]:
         if isinstance(content, list):
             content = "".join(part.get("text") or "" for part in content)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise _AttemptFailed(f"The server's answer is no chat reply: {_excerpt(text)}.") from None
+        excerpt = hidden.excerpt(text)
+        raise _AttemptFailed(f"The server's answer is no chat reply: {excerpt}.") from None
     if message.get("refusal") or choice.get("finish_reason") == "content_filter":
-        return Failure(f"The model refuses: {_excerpt(str(message.get('refusal') or content))}."), 0
+        excerpt = hidden.excerpt(str(message.get("refusal") or content))
+        return Failure(f"The model refuses: {excerpt}."), False, 0
     if not isinstance(content, str) or not content.strip():
         raise _AttemptFailed("The server's answer is empty.")
     usage = document.get("usage")
     used = usage.get("total_tokens") if isinstance(usage, dict) else 0
-    return clean_text(content), used if type(used) is int else 0
-
-
-def _excerpt(text: str) -> str:
-    """Returns the beginning of what a server said, in one line."""
-    try:
-        error = json.loads(text)["error"]
-        text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    line = " ".join(re.sub(r"[^\x20-\x7e\u00a0-\ud7ff]+", " ", text).split())
-    return repr(line[:200]) if line else "nothing"
+    is_cut = choice.get("finish_reason") == "length"
+    return clean_text(hidden.erase(content)), is_cut, used if type(used) is int else 0
 
 
 def _import_httpx() -> Any:

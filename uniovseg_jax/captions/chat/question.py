@@ -70,6 +70,14 @@ class Chat(Protocol):
         """
         ...
 
+    def forget(self, questions: Sequence[Question]) -> None:
+        """Drops what is kept of answers, which turned out to be of no use.
+
+        Raises:
+          OSError: If they cannot be dropped.
+        """
+        ...
+
 
 def question_key(question: Question, stage: str, chat: Chat) -> str:
     """Returns a digest of all that decides the answer."""
@@ -89,6 +97,9 @@ def ask_checked(
     chat: Chat, questions: Sequence[Question], checks: Sequence[Callable[[str, bool], _Result]]
 ) -> list[_Result | Failure]:
     """Asks, checks the answers, and asks once more where one cannot be used.
+
+    Where the second one cannot be used either, the model forgets both: kept ones would fail for
+    ever.
 
     Args:
       chat: The model.
@@ -118,4 +129,5 @@ def ask_checked(
             results[index] = answer if isinstance(answer, Failure) else checks[index](answer, True)
         except ValueError as error:
             results[index] = Failure(f"Both answers of the model cannot be used. {error}")
+            chat.forget([questions[index], again[index]])
     return results

@@ -45,10 +45,11 @@ def check_options(options: ServerOptions) -> None:
     Raises:
       ValueError: If one cannot; one sentence, which repeats nothing that may be a key.
     """
-    parts = urllib.parse.urlsplit(options.base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _split_address(options.base_url)
+    if parts is None:
+        # It may be the key itself, so it is not repeated.
         raise ValueError(
-            f"base_url is {options.base_url[:80]!r}, expected an address such as "
+            "base_url is not shown here, as it may hold a key; expected an address such as "
             "http://localhost:8000/v1."
         )
     if parts.username or parts.password or parts.query or parts.fragment:
@@ -70,6 +71,12 @@ def check_options(options: ServerOptions) -> None:
         raise ValueError(f"deadline must be above 0 seconds, got {options.deadline}.")
 
 
+def server_name(options: ServerOptions) -> str:
+    """Returns the scheme and host of a checked address; its path may hold anything."""
+    parts = urllib.parse.urlsplit(options.base_url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def read_key(variable: str) -> str:
     """Returns the key in an environment variable; empty if no variable is named.
 
@@ -87,3 +94,13 @@ def read_key(variable: str) -> str:
     if not key.isascii() or not key.isprintable():
         raise ValueError(f"The environment variable {variable} holds no key: odd characters.")
     return key
+
+
+def _split_address(text: str) -> urllib.parse.SplitResult | None:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        is_good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    # For odd brackets, letters or ports; its message quotes them.
+    except ValueError:
+        return None
+    return parts if is_good else None
