@@ -22,6 +22,13 @@ from uniovseg_jax.captions import clean_entities, parse_rules
         ("close-up view of three green apples in their basket", ["green apples", "basket"]),
         ("It\u2019s my dog\u2019s bowl, next to a cafe\u0301", ["dog bowl", "caf\u00e9"]),
         ("side of a house", ["house"]),
+        ("A parking lot near a mountain range", ["parking lot", "mountain range"]),
+        ("a tv set, a tank top and two parking lots", ["tv set", "tank top", "parking lots"]),
+        ("A couple of dogs and lots of trees", ["dogs", "trees"]),
+        ("a young couple with a couple kids", ["young couple", "kids"]),
+        ("a double decker bus with a first aid kit", ["double decker bus", "first aid kit"]),
+        ("a large group of people on the far left side of the road", ["people", "road"]),
+        ("the first of two dogs, a new part of a cat", ["dogs", "cat"]),
     ],
 )
 def test_captions_give_their_nouns_with_adjectives(caption, entities):
@@ -62,6 +69,29 @@ def test_clean_up_of_any_parsers_phrases():
         "a very long phrase of seven words", "42", "red ball", " 3 cups ", "Queen\u2019s crown.",
     ]  # fmt: skip
     assert clean_entities(phrases) == ["red ball", "dogs", "cups", "queen crown"]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "entities"),
+    [
+        ("a pair of scissors", ["scissors"]),
+        ("two of the dogs", ["dogs"]),
+        ("a lot of trees", ["trees"]),
+        ("the left side of the road", ["road"]),
+        ("a shopping center", ["shopping center"]),
+        ("double decker bus", ["double decker bus"]),
+        ("the upper left corner", []),
+        ("left-hand side", []),
+        ("stock photo", []),
+        ("a single", []),
+        ("a couple", []),
+        ("one of them", []),
+        ("a lot of", []),
+        ("bowl of fruit", ["bowl of fruit"]),
+    ],
+)
+def test_amounts_and_places_come_off_but_things_named_by_such_words_stay(phrase, entities):
+    assert clean_entities([phrase]) == entities
 
 
 def test_a_long_caption_takes_no_long_time():

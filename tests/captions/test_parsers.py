@@ -3,12 +3,13 @@
 import dataclasses
 import importlib.util
 import random
+import time
 
 import pytest
 
 from uniovseg_jax.captions.descriptions import mostly_latin
 from uniovseg_jax.captions.parsers import NltkParser, RulesParser, SpacyParser, chunk_nouns
-from uniovseg_jax.captions.phrases import caption_stems, is_grounded, make_entities
+from uniovseg_jax.captions.phrases import is_grounded, make_entities, read_caption
 from uniovseg_jax.captions.record import CaptionRecord, Entity, ImageReference, from_json, to_json
 from uniovseg_jax.captions.refine import Identity, join_captions
 from uniovseg_jax.captions.stages import parse, refine
@@ -185,7 +186,49 @@ def test_a_missing_pipeline_says_how_to_get_it():
     ],
 )
 def test_phrases_are_grounded_up_to_inflection(phrase, caption, grounded):
-    assert is_grounded(phrase, caption_stems(caption)) == grounded
+    assert is_grounded(phrase, read_caption(caption)) == grounded
+
+
+@pytest.mark.parametrize(
+    ("caption", "held", "not_held"),
+    [
+        (
+            "A red ball and a blue car on the road.",
+            ["red ball", "blue car", "road", "car"],
+            ["blue ball", "red car", "road car", "ball car", "red road"],
+        ),
+        ("A red and a blue ball.", ["red ball", "blue ball"], []),
+        ("A ball that is red and a blue car", ["red ball", "blue car"], ["red car", "blue ball"]),
+        ("A ball in red, a blue car", ["blue car"], ["red car", "blue ball"]),
+        ("A large, very red ball is seen", ["large red ball", "red ball"], []),
+        (
+            "a black and white cat with a red collar",
+            ["black and white cat", "white cat", "black cat", "cat with a red collar"],
+            ["red cat", "black collar", "white collar"],
+        ),
+        ("The sky is clear and blue. The car is red.", ["blue sky", "red car"], ["red sky"]),
+        ("The ball is a red toy", ["red toy"], ["red ball"]),
+        ("a bowl of red apples", ["bowl", "red apples", "bowl of red apples"], ["red bowl"]),
+        ("A table made of wood", ["wooden table"], []),
+        ("A street lined with tall trees", ["tree-lined street"], ["tall street"]),
+        ("a dog is lying on green grass", ["lying dog"], ["green dog", "grass dog"]),
+        ('a "double decker" bus', ["double decker bus"], []),
+        ("A ball. It is red.", ["ball"], ["red ball"]),
+    ],
+)
+def test_a_phrase_is_grounded_only_where_its_words_stand_together(caption, held, not_held):
+    words = read_caption(caption)
+    assert [phrase for phrase in held if not is_grounded(phrase, words)] == []
+    assert [phrase for phrase in not_held if is_grounded(phrase, words)] == []
+
+
+def test_no_caption_and_phrase_take_a_long_time():
+    for caption in ("red ", "red and ", "ball that is red, ", "red-", "a red and the "):
+        words = read_caption(caption * (100_000 // len(caption)) + "ball")
+        begin = time.monotonic()
+        for phrase in ("red ball", "green red ball", "and-".join(["red"] * 50)):
+            is_grounded(phrase, words)
+        assert time.monotonic() - begin < 20
 
 
 def test_latin_letters_are_told_from_others():

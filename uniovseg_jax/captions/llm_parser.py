@@ -8,7 +8,7 @@ from typing import Any
 
 from uniovseg_jax.captions.chat.question import Chat, Failure, Question, ask_checked
 from uniovseg_jax.captions.parse import clean_entities
-from uniovseg_jax.captions.phrases import MAX_PHRASES, caption_stems, is_grounded
+from uniovseg_jax.captions.phrases import MAX_PHRASES, is_grounded, read_caption
 from uniovseg_jax.captions.prompts import PARSE_SYSTEM, caption_turn, prompt_hash
 from uniovseg_jax.captions.record import Tool
 
@@ -52,8 +52,8 @@ class LlmParser:
             return phrases
         # What the clean-up drops anyway needs no reason in the caption.
         cleaned = clean_entities(phrases, MAX_PHRASES)
-        stems = caption_stems(caption)
-        grounded = [phrase for phrase in cleaned if is_grounded(phrase, stems)]
+        words = read_caption(caption)
+        grounded = [phrase for phrase in cleaned if is_grounded(phrase, words)]
         if len(grounded) < len(cleaned) and not (is_last and grounded):
             invented = next(phrase for phrase in cleaned if phrase not in grounded)
             raise ValueError(

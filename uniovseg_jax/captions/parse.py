@@ -10,9 +10,12 @@ import unicodedata
 from collections.abc import Iterable
 
 from uniovseg_jax.captions.words import (
+    AMOUNTS,
     DETERMINERS,
     FUNCTION_WORDS,
     PICTURE_WORDS,
+    PLACE_MODIFIERS,
+    PLACE_WORDS,
     PRONOUNS,
     VERBS,
 )
@@ -53,8 +56,9 @@ def clean_entities(phrases: Iterable[str], max_entities: int = MAX_ENTITIES) -> 
     """Cleans the phrases of any parser.
 
     Lower case and Unicode NFC; determiners, possessives, numerals and quantifiers come off the
-    front; pronouns, phrases about the picture itself ("left side"), phrases over five words or
-    without a letter and repetitions are dropped; descriptive adjectives stay.
+    front, with the "of" behind them; pronouns, phrases about the picture itself ("left side"),
+    phrases over five words or without a letter and repetitions are dropped; descriptive adjectives
+    stay, and with them what is one in front of a noun only ("double", "first").
 
     Args:
       phrases: Noun phrases, one each.
@@ -63,17 +67,33 @@ def clean_entities(phrases: Iterable[str], max_entities: int = MAX_ENTITIES) -> 
     entities: dict[str, None] = {}
     for phrase in phrases:
         words = [word.strip(".,;:!?\"'()[]") for word in _normalise(phrase).split()]
-        words = [word for word in words if word]
-        while words and (words[0] in DETERMINERS or words[0].replace("-", "").isdigit()):
-            words.pop(0)
+        words = _without_quantifiers([word for word in words if word])
         words = [word.removesuffix("'s") for word in words]
         if not words or len(words) > MAX_WORDS:
             continue
-        if words[-1] in PICTURE_WORDS or all(word in PRONOUNS for word in words):
+        if _is_about_picture(words) or all(word in PRONOUNS for word in words):
             continue
         if any(character.isalpha() for word in words for character in word):
             entities[" ".join(words)] = None
     return list(entities)[:max_entities]
+
+
+def _without_quantifiers(words: list[str]) -> list[str]:
+    """Returns what is left behind "two", "a pair of", "the left side of the" and their like."""
+    while words:
+        if words[0] in DETERMINERS | AMOUNTS | {"of"} or words[0].replace("-", "").isdigit():
+            words = words[1:]
+        elif "of" in words and _is_about_picture(words[: words.index("of")]):
+            words = words[words.index("of") + 1 :]
+        else:
+            break
+    return words
+
+
+def _is_about_picture(words: list[str]) -> bool:
+    if words[-1] in PICTURE_WORDS:
+        return True
+    return words[-1] in PLACE_WORDS and PLACE_WORDS | PLACE_MODIFIERS >= set(words)
 
 
 def _normalise(text: str) -> str:

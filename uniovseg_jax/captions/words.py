@@ -10,11 +10,12 @@ DETERMINERS = _words(
     """
     a an the this that these those my your his her its our their whose some any no each every all
     both either neither another other such many much more most few several various numerous
-    multiple lots plenty enough different single double half one two three four five six seven
-    eight nine ten eleven twelve dozen dozens hundred hundreds thousand thousands couple pair
-    first second third
+    multiple plenty enough different half one two three four five six seven eight nine ten eleven
+    twelve dozen dozens hundred hundreds thousand thousands
     """
 )
+# Taken off the front as well; behind another word they are what is seen ("parking lot").
+AMOUNTS = _words("lot lots couple pair")
 
 PRONOUNS = _words(
     """
@@ -24,17 +25,34 @@ PRONOUNS = _words(
     """
 )
 
-# Words that say how a picture was taken or how it is laid out, not what it shows. A phrase whose
-# last word is one of them is dropped; in front of "of" they are cut off by the split.
+# Words that say how a picture was taken, and amounts and manners that nobody can point at. A phrase
+# whose last word is one of them is dropped.
 PICTURE_WORDS = _words(
     """
     image images photo photos photograph photographs picture pictures pic snapshot shot shots
-    close-up closeup background foreground backdrop scene scenes view views side sides part parts
-    piece pieces portion section area areas variety group groups set sets number bunch collection
-    kind kinds type types sort sorts top bottom middle center centre left right front back edge
-    edges corner distance surroundings atmosphere setting appearance presence detail details
-    style illustration vector clipart wallpaper stock caption video screenshot portrait image's
-    rest majority amount row rows series range end ends way ways lot
+    close-up closeup background foreground backdrop scene scenes view views variety collection
+    kind kinds type types sort sorts distance surroundings atmosphere setting appearance presence
+    detail details style illustration vector clipart wallpaper stock caption video screenshot
+    portrait image's majority amount series
+    """
+)
+
+# Places in a picture, parts and amounts. A phrase of nothing else, or of one of them behind words
+# of size, direction or praise, is dropped; behind any other word they are what is seen, as in
+# "mountain range".
+PLACE_WORDS = _words(
+    """
+    side sides part parts piece pieces portion section area areas group groups set sets number
+    bunch top bottom middle center centre left right front back edge edges corner rest row rows
+    range end ends way ways lot lots first second third single double top-left top-right
+    bottom-left bottom-right upper-left upper-right lower-left lower-right left-hand right-hand
+    """
+)
+PLACE_MODIFIERS = _words(
+    """
+    upper lower central rear far near opposite outer inner hand large larger small smaller big
+    huge great good vast wide whole entire main long short full little tiny certain new old nice
+    beautiful pretty cute
     """
 )
 
@@ -82,9 +100,10 @@ def _inflect(stem: str) -> set[str]:
     return {third, past, base + "ing"}
 
 
-# Base forms are left out: "play", "cover" or "face" in a caption is more often a noun.
+# Base forms are left out: "play", "cover" or "face" in a caption is more often a noun; "parking" is
+# hardly ever anything but a part of one.
 VERBS = (
-    frozenset(form for stem in _VERB_STEMS for form in _inflect(stem))
+    frozenset(form for stem in _VERB_STEMS for form in _inflect(stem)) - {"parking"}
     | _IRREGULAR_VERBS
     | _words("show contain include depict appear seem wear hold carry see make get go come")
 )
