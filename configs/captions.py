@@ -73,7 +73,7 @@ def get_config(arg: str = "jsonl") -> ml_collections.ConfigDict:
     config.output = ml_collections.ConfigDict(
         {"form": options["output"], "records_per_shard": 1000}
     )
-    config.cache = ""  # File of the models' answers; empty: <output>.answers.sqlite.
+    config.cache = ""  # File of the models' answers; empty: beside the output, one of each shard.
     return config
 
 

@@ -64,10 +64,13 @@ def run() -> str:
                 for stage, each in stages.items()
             }
             return dry_run(tools.plan, tools.chats, prices, FLAGS.dry_run)
-    # Beside the folder, as that may be deleted and made anew; parts share it.
-    cache = pathlib.Path(config.cache or f"{str(output).rstrip('/')}.answers.sqlite")
+    name = str(output).rstrip("/")
     if part is not None:
         output = output / part_name(part)
+        # Parts run on several machines, and SQLite shares no file over a network.
+        name = f"{name}.{part_name(part)}"
+    # Beside the folder, as that may be deleted and made anew.
+    cache = pathlib.Path(config.cache or f"{name}.answers.sqlite")
     with Tools(config, cache, FLAGS.limit, part) as tools:
         manifest = prepare_captions(tools.plan, output)
         servers = [chat for chat in tools.chats.values() if isinstance(chat, OpenAiChat)]

@@ -118,6 +118,21 @@ def test_parts_and_limits(inputs, tmp_path):
     assert [json.loads(line)["id"] for line in lines.read_text().splitlines()] == ["1.jpg", "4.jpg"]
 
 
+def test_parts_on_several_machines_share_no_file_of_answers(inputs, tmp_path):
+    text = "".join(json.dumps({"image": f"{n}.jpg", "caption": "a dog"}) + "\n" for n in range(4))
+    inputs["jsonl"]["source__path"].write_text(text)
+    values = {**inputs["jsonl"], "parser__model": "m", "parser__base_url": "http://127.0.0.1:9/v1"}
+    values |= {"parser__max_attempts": 1}
+    call("jsonl,parser=llm", tmp_path / "out", "--shard=0/2", **values)
+    call("jsonl,parser=llm", tmp_path / "out", "--shard=1/2", **values)
+    assert sorted(path.name for path in tmp_path.glob("*.sqlite")) == [
+        "out.part-0000-of-0002.answers.sqlite",
+        "out.part-0001-of-0002.answers.sqlite",
+    ]
+    call("jsonl,parser=llm", tmp_path / "out", "--shard=0/2", cache=tmp_path / "mine", **values)
+    assert (tmp_path / "mine").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "arguments", "values", "message"),
     [

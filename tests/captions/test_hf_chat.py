@@ -108,6 +108,21 @@ def test_wrong_options_are_one_sentence(changes, message):
         HfChat(options(**changes))
 
 
+def test_a_model_that_runs_out_of_memory_is_one_sentence():
+    class FullModel(FakeModel):
+        def generate(self, **_):
+            # As torch.OutOfMemoryError, which is one.
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has 1 GiB.")
+
+    fake = FullModel()
+    with pytest.raises(ValueError) as caught:
+        HfChat(options(batch_size=8), fake, fake).answer([question("a"), question("b")])
+    assert str(caught.value) == (
+        "The model 'm' failed on 2 questions at once: CUDA out of memory. Tried to allocate 2 GiB. "
+        "GPU 0 has 1 GiB. If memory is short, set batch_size, which is 8, lower."
+    )
+
+
 def test_without_transformers_it_says_what_to_install(monkeypatch):
     import sys
 

@@ -79,7 +79,11 @@ class HfChat:
         self._lock = threading.Lock()
 
     def answer(self, questions: Sequence[Question]) -> list[str | Failure]:
-        """Answers all questions together; one whose image cannot be read fails alone."""
+        """Answers all questions together; one whose image cannot be read fails alone.
+
+        Raises:
+          ValueError: If the model cannot be loaded, or fails, such as for lack of memory.
+        """
         results: list[str | Failure] = [Failure("The model gave no answer.")] * len(questions)
         good, chats, images = [], [], []
         for index, question in enumerate(questions):
@@ -114,19 +118,27 @@ class HfChat:
 
     def _generate(self, chats: list[Any]) -> list[str]:
         self._load()
-        inputs = self._processor.apply_chat_template(
-            chats,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            padding=True,
-        ).to(self._network.device, self._network.dtype)
-        made = self._network.generate(
-            **inputs, max_new_tokens=self._options.max_tokens, do_sample=False
-        )
-        new = made[:, inputs["input_ids"].shape[1] :]
-        return self._processor.batch_decode(new, skip_special_tokens=True)
+        try:
+            inputs = self._processor.apply_chat_template(
+                chats,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                padding=True,
+            ).to(self._network.device, self._network.dtype)
+            made = self._network.generate(
+                **inputs, max_new_tokens=self._options.max_tokens, do_sample=False
+            )
+            new = made[:, inputs["input_ids"].shape[1] :]
+            return self._processor.batch_decode(new, skip_special_tokens=True)
+        # Of torch: out of memory above all, which is one of these.
+        except RuntimeError as error:
+            raise ValueError(
+                f"The model {self.model!r} failed on {len(chats)} questions at once: "
+                f"{_one_line(error)}. If memory is short, set batch_size, which is "
+                f"{self.batch_size}, lower."
+            ) from error
 
     def _load(self) -> None:
         if self._network is not None:
@@ -150,10 +162,13 @@ class HfChat:
             self._network = network.to(self._options.device).eval()
         # The library raises whatever comes up on broken folders: OSError, KeyError, RuntimeError.
         except Exception as error:
-            reason = " ".join(str(error).split())[:200].rstrip(".")
             raise ValueError(
-                f"The model {self._options.model!r} cannot be loaded: {reason}."
+                f"The model {self._options.model!r} cannot be loaded: {_one_line(error)}."
             ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".")
 
 
 def _digest_files(folder: pathlib.Path) -> str:
