@@ -329,6 +329,17 @@ def test_images_are_read_completely(tmp_path):
         assert isinstance(bad, Skipped) and bad.reason == "bad image", image
 
 
+def test_an_image_that_changed_is_not_taken_for_the_one_that_was_read(tmp_path):
+    write_images(tmp_path, 2)
+    folder = ImageFolder(tmp_path)
+    checked = check_image(CaptionRecord("0", ImageReference("file", "0.jpg"), ("a",)), folder)
+    assert isinstance(checked, CaptionRecord)
+    assert folder.read(checked.image) == checked.encoded == jpeg_of(0)
+    (tmp_path / "0.jpg").write_bytes(jpeg_of(1))
+    with pytest.raises(ValueError, match="changed after it was first read"):
+        folder.read(checked.image)
+
+
 def test_images_are_scaled_down_and_never_up():
     assert small_jpeg(jpeg_of(1, (300, 600)), 64)[1:] == (32, 64)
     assert small_jpeg(jpeg_of(1, (30, 20)), 64)[1:] == (30, 20)
