@@ -76,10 +76,13 @@ def run() -> str:
         servers = [chat for chat in tools.chats.values() if isinstance(chat, OpenAiChat)]
         calls = sum(chat.num_calls for chat in servers)
     asked = f", {calls} calls to servers" if servers else ""
+    missed = ""
+    if config.source.get("exclude") and not manifest.skipped.get("excluded"):
+        missed = "\nconfig.source.exclude left nothing out: no entry is an image of that file."
     return (
         f"{manifest.num_records} records with {manifest.num_entities} entities in "
         f"{len(manifest.shards)} shards, {manifest.num_empty} without any, {manifest.failed} "
-        f"failed, {sum(manifest.skipped.values())} skipped{asked}: {output}"
+        f"failed, {sum(manifest.skipped.values())} skipped{asked}: {output}{missed}"
     )
 
 

@@ -87,6 +87,20 @@ def test_every_layout_becomes_the_same_entities(inputs, tmp_path, source):
     assert record.source == source and record.image.width == 30
 
 
+def test_an_exclusion_that_meets_nothing_is_said(inputs, tmp_path):
+    exclude = tmp_path / "val"
+    exclude.write_text("5\n6\n")
+    values = {**inputs["jsonl"], "source__exclude": exclude}
+    lines = call("jsonl", tmp_path / "none", **values).stdout.splitlines()
+    assert len(lines) == 2 and lines[1].startswith("config.source.exclude left nothing out")
+    text = "".join(
+        json.dumps({"image": f"coco/{n}.jpg", "caption": "a dog"}) + "\n" for n in (5, 7)
+    )
+    inputs["jsonl"]["source__path"].write_text(text)
+    (line,) = call("jsonl", tmp_path / "one", **values).stdout.splitlines()
+    assert "1 skipped" in line
+
+
 def test_a_dry_run_shows_requests_and_costs_and_writes_nothing(inputs, tmp_path):
     done = call(
         "jsonl,refiner=openai_compatible,parser=llm",

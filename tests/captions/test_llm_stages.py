@@ -1,5 +1,6 @@
 """Refining and parsing by a model: what it is asked, and which of its answers are believed."""
 
+import hashlib
 import json
 
 import pytest
@@ -131,7 +132,9 @@ def test_refining_shows_the_image_and_the_raw_caption(tmp_path):
     write_images(tmp_path, 1)
     chat = ScriptedChat("A red ball on grass. ")
     refiner = ModelRefiner(chat, ImageFolder(tmp_path), max_sentences=3)
-    raw = CaptionRecord("0", ImageReference("file", "0.jpg", sha256="ab"), ("a ball", "on grass"))
+    digest = hashlib.sha256((tmp_path / "0.jpg").read_bytes()).hexdigest()
+    image = ImageReference("file", "0.jpg", sha256=digest)
+    raw = CaptionRecord("0", image, ("a ball", "on grass"))
     (item,) = refine([raw], refiner)
     assert isinstance(item, CaptionRecord)
     assert item.caption == "A red ball on grass." and item.caption_raw == raw.caption_raw
@@ -139,7 +142,7 @@ def test_refining_shows_the_image_and_the_raw_caption(tmp_path):
     (question,) = chat.asked
     assert "at most 3" in question.turns[0][1]
     assert question.turns[1][1] == "<caption>\na ball. on grass.\n</caption>"
-    assert question.image_sha256 == "ab"
+    assert question.image_sha256 == digest
     assert question.read_image is not None and question.read_image().startswith(b"\xff\xd8")
     other = ModelRefiner(chat, ImageFolder(tmp_path), max_sentences=4)
     assert other.tool.prompt_hash != refiner.tool.prompt_hash

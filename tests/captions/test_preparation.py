@@ -1,5 +1,6 @@
 """The pipeline as a whole: the same files every time, also when it is killed; nothing half done."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -21,7 +22,7 @@ from caption_files import (
 )
 from chat_server import ChatServer
 
-from uniovseg_jax.captions import preparation
+from uniovseg_jax.captions import from_config, images, preparation
 from uniovseg_jax.captions.caption_records import open_caption_records
 from uniovseg_jax.captions.record import from_json
 
@@ -111,6 +112,29 @@ def test_with_images_the_folder_reads_by_index(root, tmp_path):
         "missing.jpg",
         "captions.jsonl, line 14",
     ]
+
+
+def test_what_is_stored_is_what_the_digest_was_taken_of(tmp_path, monkeypatch):
+    write_input(tmp_path, COUNT)
+    reads = []
+
+    class ChangingFolder(images.ImageFolder):
+        """Images are replaced as soon as they were read once."""
+
+        def read(self, image):
+            encoded = super().read(image)
+            reads.append(image.path)
+            (tmp_path / "images" / image.path).write_bytes(jpeg_of(99))
+            return encoded
+
+    monkeypatch.setattr(from_config, "ImageFolder", ChangingFolder)
+    run(make_config(tmp_path, "output=array_record"), tmp_path / "out")
+    records = open_caption_records(tmp_path / "out")
+    assert sorted(reads) == sorted(f"{n}.jpg" for n in range(COUNT))
+    for n in range(COUNT):
+        assert records[n]["image"] == jpeg_of(n)
+        digest = hashlib.sha256(records[n]["image"]).hexdigest()
+        assert records[n]["record"].image.sha256 == digest
 
 
 @pytest.mark.parametrize("options", ["", "output=array_record"])

@@ -41,18 +41,24 @@ class ImageFolder:
         """Returns the encoded image as it lies there.
 
         Raises:
-          ValueError: If it is behind an address, its path leaves the folder, it cannot be read, or
-            has more than `MAX_IMAGE_BYTES`.
+          ValueError: If it is behind an address, its path leaves the folder, it cannot be read, has
+            more than `MAX_IMAGE_BYTES`, or is not what its digest was taken of.
         """
+        encoded = self._part(image).read(MAX_IMAGE_BYTES)
+        if image.sha256 not in (None, hashlib.sha256(encoded).hexdigest()):
+            raise ValueError("The image changed after it was first read.")
+        return encoded
+
+    def _part(self, image: ImageReference) -> FilePart:
         if image.kind == "url":
             raise ValueError("It is behind an address; addresses are not fetched.")
         path = safe_path(image.path)
         if image.kind == "file":
-            return FilePart(self._path / path).read(MAX_IMAGE_BYTES)
+            return FilePart(self._path / path)
         part = self._members(path).get(image.member or "")
         if part is None:
             raise ValueError(f"{path} has no member {str(image.member)[:80]!r}.")
-        return part.read(MAX_IMAGE_BYTES)
+        return part
 
     def _members(self, path: str) -> dict[str, FilePart]:
         with self._lock:
@@ -75,16 +81,17 @@ def check_image(record: CaptionRecord, folder: ImageFolder) -> CaptionRecord | S
     """Reads a record's image completely; digest, width and height become known.
 
     Returns:
-      The record with them, or why it has no image that can be used.
+      The record with them and with the upright image, or why it has none that can be used.
     """
     try:
         encoded = folder.read(record.image)
-        _, height, width = upright_image(encoded, "The image")
+        upright, height, width = upright_image(encoded, "The image")
     except ValueError as error:
         return Skipped(record.id, "bad image", str(error))
     digest = hashlib.sha256(encoded).hexdigest()
     image = dataclasses.replace(record.image, sha256=digest, width=width, height=height)
-    return dataclasses.replace(record, image=image)
+    # Kept, so that what is stored is what the digest was taken of, and is decoded once.
+    return dataclasses.replace(record, image=image, encoded=upright)
 
 
 def small_jpeg(encoded: bytes, max_side: int) -> tuple[bytes, int, int]:

@@ -118,7 +118,8 @@ def is_grounded(phrase: str, caption: CaptionWords) -> bool:
     or comma cuts ("red ball" in "a large red ball"), joined ("a red and a blue ball"), or with the
     description behind the noun ("a ball that is red", "a table made of wood", "a hill covered with
     snow"), where it must not go on to another noun. So a caption of a red ball and a blue car holds
-    no "blue ball". What is said in another clause or sentence ("A ball. It is red.") is not found.
+    no "blue ball". What is said in another clause or sentence ("A ball. It is red.") is not found,
+    and a noun passes for an adjective where one could stand ("a road and a blue car").
 
     Args:
       phrase: To look for; determiners do not count, and what a preposition joins ("bowl of fruit")

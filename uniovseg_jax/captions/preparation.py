@@ -110,7 +110,7 @@ def prepare_captions(plan: Plan, output: pathlib.Path) -> CaptionManifest:
     check_output(output, settings)
     with (
         held_alone(output, "run"),
-        CaptionWriter(output, settings, plan.form, plan.records_per_shard, plan.images) as writer,
+        CaptionWriter(output, settings, plan.form, plan.records_per_shard) as writer,
     ):
         if writer.manifest.done:
             return writer.manifest
@@ -134,7 +134,8 @@ def prepare_captions(plan: Plan, output: pathlib.Path) -> CaptionManifest:
             ) as bar,
         ):
             for item in done:
-                counts.add(writer.write(item))
+                writer.write(item)
+                counts.add(item)
                 bar.set_postfix(failed=counts.failed, skipped=counts.skipped, refresh=False)
                 bar.update()
                 if counts.good + counts.failed + counts.skipped >= _EARLY:

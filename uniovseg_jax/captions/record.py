@@ -82,6 +82,7 @@ class CaptionRecord:
       parser: What made `entities`.
       status: `empty` says that there are no entities, `failed` that a stage gave up.
       error: Why it failed, in a sentence.
+      encoded: The upright image to store, where it was read; in no line of JSON.
     """
 
     id: str
@@ -95,6 +96,7 @@ class CaptionRecord:
     parser: Tool | None = None
     status: Status = "ok"
     error: str | None = None
+    encoded: bytes | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ class ShardFile(Protocol):
 
     suffix: str
 
-    def write(self, record: CaptionRecord, image: bytes | None) -> None:
+    def write(self, record: CaptionRecord) -> None:
         """Appends a record."""
         ...
 
@@ -39,9 +39,8 @@ class JsonlFile:
         """Begins a file."""
         self._file = path.open("w", encoding="utf-8", newline="\n")
 
-    def write(self, record: CaptionRecord, image: bytes | None) -> None:
+    def write(self, record: CaptionRecord) -> None:
         """Appends a record."""
-        del image
         self._file.write(to_json(record) + "\n")
 
     def close(self) -> None:
@@ -62,14 +61,14 @@ class ImageRecordFile:
         """
         self._file = ArrayRecordFile(path)
 
-    def write(self, record: CaptionRecord, image: bytes | None) -> None:
+    def write(self, record: CaptionRecord) -> None:
         """Appends a record.
 
         Raises:
           OSError: If it cannot be written.
         """
-        assert image is not None
-        self._file.write(encode_caption_record(record, image))
+        assert record.encoded is not None
+        self._file.write(encode_caption_record(record, record.encoded))
 
     def close(self) -> None:
         """Ends the file.

@@ -12,7 +12,6 @@ import re
 from collections.abc import Collection
 from typing import Any, TextIO
 
-from uniovseg_jax.captions.images import ImageFolder
 from uniovseg_jax.captions.manifest import (
     CaptionManifest,
     read_caption_manifest,
@@ -20,7 +19,6 @@ from uniovseg_jax.captions.manifest import (
 )
 from uniovseg_jax.captions.record import CaptionRecord, to_json
 from uniovseg_jax.captions.shards import SHARD_FILES, ShardFile
-from uniovseg_jax.data.encoded_images import upright_image
 from uniovseg_jax.data.manifest import MANIFEST_FILE, Shard, file_sha256
 from uniovseg_jax.data.mask_sources.source import Skipped
 from uniovseg_jax.data.shard_writer import SKIPPED_FILE
@@ -49,21 +47,19 @@ class CaptionWriter:
         settings: dict[str, Any],
         form: str,
         records_per_shard: int,
-        images: ImageFolder | None,
     ):
         """Opens a folder, new or left behind, and clears what is not accounted for.
 
         Args:
           directory: That only this process uses.
           settings: All that decides what is written; those of a folder left behind must be equal.
-          form: `jsonl` or `array_record`.
+          form: `jsonl` or `array_record`, which needs records with their images.
           records_per_shard: Of every shard but the last.
-          images: Where images are; needed for array_record.
 
         Raises:
           ValueError: If the folder holds something else, or is damaged.
         """
-        self._directory, self._form, self._images = directory, form, images
+        self._directory, self._form = directory, form
         self._per_shard = records_per_shard
         check_output(directory, settings)
         self.manifest = read_caption_manifest(directory) or CaptionManifest(as_json(settings))
@@ -102,47 +98,32 @@ class CaptionWriter:
                 pass
             self._temporary().unlink(missing_ok=True)
 
-    def write(self, item: CaptionRecord | Skipped) -> CaptionRecord | Skipped:
+    def write(self, item: CaptionRecord | Skipped) -> None:
         """Puts an entry where it belongs.
-
-        Returns:
-          The entry; a record whose image is not there any more is skipped.
 
         Raises:
           OSError: If it cannot be written.
         """
-        image = None
-        if (
-            isinstance(item, CaptionRecord)
-            and item.status != "failed"
-            and self._form == "array_record"
-        ):
-            assert self._images is not None
-            try:
-                image, _, _ = upright_image(self._images.read(item.image), "The image")
-            except ValueError as error:
-                item = Skipped(item.id, "bad image", str(error))
         self._now["position"] += 1
         if isinstance(item, Skipped):
             self._skipped[item.reason] += 1
             self._now["last_id"] = item.name
             self._list(SKIPPED_FILE, json.dumps(dataclasses.asdict(item)))
-            return item
+            return
         self._now["last_id"] = item.id
         if item.status == "failed":
             self._now["failed"] += 1
             self._list(FAILED_FILE, to_json(item))
-            return item
+            return
         file = self._file or SHARD_FILES[self._form](self._temporary())
         self._file = file
-        file.write(item, image)
+        file.write(item)
         self._now["num_records"] += 1
         self._now["num_empty"] += item.status == "empty"
         self._now["num_entities"] += len(item.entities)
         self._in_shard += 1
         if self._in_shard == self._per_shard:
             self._finish_shard(done=False)
-        return item
 
     def counts(self, expected_reasons: Collection[str]) -> tuple[int, int, int]:
         """Returns records, failed ones, and entries skipped for other reasons, of all runs."""

@@ -17,6 +17,10 @@ EXPECTED_REASONS = ("excluded", "dead address")
 # The largest file of COCO's annotations has 0.5 GB.
 _MAX_EXCLUSION_BYTES = 1 << 30
 _LAST_NUMBER = re.compile(r"(\d{1,18})\D*$")
+# "coco" as a word of a path or address, or the folder and the twelve digits of COCO's own layout.
+_OF_COCO = re.compile(
+    r"(?<![a-z])(?:ms)?coco(?:dataset)?(?![a-z])|(?:^|/)(?:train|val)20\d\d/\d{12}(?!\d)"
+)
 
 
 @runtime_checkable
@@ -85,9 +89,10 @@ class Exclusion:
     def covers_path(self, path: str) -> bool:
         """Says whether a path or address is that of an excluded image of COCO.
 
-        Other sets number their images too, so that "coco" has to occur in it.
+        Other sets number their images too, so that it has to hold the word "coco", or end as in
+        `val2017/000000000139.jpg`.
         """
-        if not self._numbers or "coco" not in path.lower():
+        if not self._numbers or not _OF_COCO.search(path.lower()):
             return False
         match = _LAST_NUMBER.search(pathlib.PurePosixPath(path).stem)
         return match is not None and int(match.group(1)) in self._numbers
