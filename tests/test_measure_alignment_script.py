@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -23,6 +25,7 @@ def run(config, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_both_ways_are_timed():
     result = run("stage2,tiny", "--images=8", "--batch=2", "--steps=1")
     assert result.returncode == 0, result.stderr
