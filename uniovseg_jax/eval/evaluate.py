@@ -165,16 +165,12 @@ def _score_part(
 
 def _open_log(folder: pathlib.Path, settings: dict[str, Any]) -> ImageLog:
     """Opens the log; the first process leaves its settings, which those of all others must be."""
-    process = jax.process_index()
-    if process == 0:
-        with all_or_none("Opening the log"):
+    process, log = jax.process_index(), None
+    with all_or_none("Opening the log"):
+        if process == 0:
             log = ImageLog(folder, settings)
-        with all_or_none("Opening the log"):
-            return log
     with all_or_none("Opening the log"):
-        pass
-    with all_or_none("Opening the log"):
-        return ImageLog(folder, settings, process)
+        return ImageLog(folder, settings, process) if log is None else log
 
 
 def make_scorer(

@@ -86,8 +86,10 @@ def masks_document(part: Benchmark, data_dir: pathlib.Path, limit: int = 0) -> d
     for image_id in tqdm.tqdm(list(part.images)[: limit or None], unit="image"):
         rles = part.read_masks(image_id)
         path = part.images[image_id]
-        hw = part.read_sizes(image_id) if part.read_sizes is not None else image_hw(path)
-        height, width = rles[0]["size"] if rles else hw
+        if rles:
+            height, width = rles[0]["size"]
+        else:
+            height, width = part.read_sizes(image_id) if part.read_sizes else image_hw(path)
         name = path.relative_to(data_dir) if path.is_relative_to(data_dir) else path
         images.append(
             {"id": image_id, "file_name": name.as_posix(), "height": height, "width": width}
