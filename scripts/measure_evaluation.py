@@ -14,6 +14,7 @@ import os
 import pathlib
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -48,11 +49,21 @@ def main(_: list[str]) -> None:
 
 def measure() -> None:
     """Prints a row for every size and list of names."""
-    from uniovseg_jax.benchmarks.benchmark import Benchmark
-    from uniovseg_jax.eval.from_config import check_config, make_framing
+    from uniovseg_jax.eval.from_config import check_config
 
     check_config(_CONFIG.value)
     pretrained = random_model()
+    with tempfile.TemporaryDirectory() as text_cache:
+        measure_sizes(pretrained, text_cache)
+
+
+def measure_sizes(pretrained: Any, text_cache: str) -> None:
+    """Prints the rows; names are embedded once for all of them, which is not measured here."""
+    from uniovseg_jax.benchmarks.benchmark import Benchmark
+    from uniovseg_jax.eval.from_config import make_framing
+    from uniovseg_jax.text_encoder import TextEncoder
+
+    encoder = TextEncoder(pretrained, "single", text_cache)
     print("image | classes | load | network | merge | metric | merge and metric / network")
     for hw, resize in _SIZES:
         sized = Benchmark("noise", {}, resize=resize)
@@ -60,10 +71,11 @@ def measure() -> None:
         image = make_image(hw)
         network = None
         for name in _LISTS:
-            segmenter = make_segmenter(pretrained, framing, name)
+            segmenter = make_segmenter(pretrained, framing, name, text_cache)
             if network is None:
                 network = seconds(lambda s=segmenter, i=image: s.propose(i))
-            load, merge, metric = time_host(segmenter, pretrained, framing(image), image, name)
+            vectors = encoder.embed(segmenter.vocabulary.names)
+            load, merge, metric = time_host(segmenter, vectors, framing(image), image, name)
             share = 100 * (merge + metric) / network
             print(
                 f"{hw[1]} x {hw[0]} | {name.rpartition('_')[2]} | {load:.3f} | {network:.2f} | "
@@ -91,7 +103,7 @@ def random_model() -> Any:
     return Pretrained(UniOVSeg(config), config, variables, tokenizer, ("clip", "masks"), {})
 
 
-def make_segmenter(pretrained: Any, framing: Any, name: str) -> Any:
+def make_segmenter(pretrained: Any, framing: Any, name: str, text_cache: str) -> Any:
     """Returns a segmenter of the configuration that knows the names of a list."""
     import dataclasses
 
@@ -99,15 +111,14 @@ def make_segmenter(pretrained: Any, framing: Any, name: str) -> Any:
     from uniovseg_jax.eval.from_config import make_segmenter_config
     from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter
 
-    # Names are embedded once for a whole run, which is not measured here.
     config = dataclasses.replace(make_segmenter_config(_CONFIG.value, framing), templates="single")
-    segmenter = OpenVocabularySegmenter(pretrained, config)
+    segmenter = OpenVocabularySegmenter(pretrained, config, text_cache)
     segmenter.use_vocabulary(load_class_list(name).vocabulary())
     return segmenter
 
 
 def time_host(
-    segmenter: Any, pretrained: Any, source: Any, image: Any, name: str
+    segmenter: Any, vectors: Any, source: Any, image: Any, name: str
 ) -> tuple[float, float, float]:
     """Returns seconds of reading one image, and of merging and scoring it on all three tasks."""
     import numpy as np
@@ -124,7 +135,7 @@ def time_host(
     classes, rng = load_class_list(name), np.random.default_rng(0)
     count = segmenter.config.proposals.max_proposals or 250
     logits = smooth_masks(count, source.pixels.shape[0] // 4, source.pixels.shape[1] // 4)
-    embeddings = some_regions(pretrained, classes.vocabulary().names, count)
+    embeddings = some_regions(vectors, count)
     scores = rng.uniform(0.5, 1, count).astype(np.float32)
     proposals = ImageProposals(source.full_size(logits), scores, embeddings)
     benchmark = Benchmark("noise", {}, classes=classes)
@@ -152,15 +163,12 @@ def time_host(
     return load, merge, metric
 
 
-def some_regions(pretrained: Any, names: Any, count: int) -> Any:
-    """Returns unit vectors, each nearer to one of the names than to the others."""
+def some_regions(vectors: Any, count: int) -> Any:
+    """Returns unit vectors, each nearer to one of the vectors of names than to the others."""
     import numpy as np
 
-    from uniovseg_jax.text_encoder import TextEncoder
-
     rng = np.random.default_rng(3)
-    vectors = np.asarray(TextEncoder(pretrained, "single").embed(names))
-    own = (vectors - vectors.mean(axis=0))[rng.integers(len(names), size=count)]
+    own = (vectors - vectors.mean(axis=0))[rng.integers(len(vectors), size=count)]
     own /= (own**2).sum(axis=1, keepdims=True)
     found = own * (_LEAD / _LOGIT_SCALE) + rng.normal(size=own.shape) / own.shape[1] ** 0.5
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
