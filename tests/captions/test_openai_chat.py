@@ -294,24 +294,22 @@ def test_requests_keep_to_their_rate():
     thread.join(timeout=2)
 
 
-def test_tokens_keep_to_their_rate():
-    # Fifty a second and 250 at once; a question counts with its longest answer: 150.
-    limits = {"tokens_per_minute": 3000.0, "max_tokens": 140}
+@pytest.mark.parametrize(
+    ("max_tokens", "usage", "wait"),
+    [
+        # Fifty a second and 250 at once; a question counts with its longest answer: 150.
+        (140, 0, 1.0),
+        # An estimate of 30 for what the server says took 280.
+        (20, 280, 1.2),
+    ],
+)
+def test_tokens_keep_to_their_rate_those_that_a_server_counts_too(max_tokens, usage, wait):
+    limits = {"tokens_per_minute": 3000.0, "max_tokens": max_tokens}
     with ChatServer() as server, OpenAiChat(options(server, **limits)) as chat:
-        server.usage = 0
+        server.usage = usage
         started = time.monotonic()
         assert chat.answer([PLAIN] * 2) == [GOOD] * 2
-        assert server.times[1] - started >= 1.0
-
-
-def test_tokens_that_a_server_counted_beyond_the_estimate_are_waited_for():
-    # As above, but an estimate of 30 for what took 280.
-    limits = {"tokens_per_minute": 3000.0, "max_tokens": 20}
-    with ChatServer() as server, OpenAiChat(options(server, **limits)) as chat:
-        server.usage = 280
-        started = time.monotonic()
-        assert chat.answer([PLAIN] * 2) == [GOOD] * 2
-        assert server.times[1] - started >= 1.2
+        assert server.times[1] - started >= wait
 
 
 def test_a_server_that_asks_to_wait_is_left_alone_so_long():

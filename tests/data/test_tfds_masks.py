@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from made_builder import MadeBuilder
 from mask_files import make_record, sa1b_json
 
 from uniovseg_jax.data.mask_records import open_mask_records
@@ -14,14 +15,14 @@ from uniovseg_jax.data.tfds import tinyscenes
 NUM = 9
 
 
-class SegmentAnything(tfds.core.GeneratorBasedBuilder):
+class SegmentAnything(MadeBuilder):
     """The features of the published builder, on records made here."""
 
     VERSION = tfds.core.Version("1.0.0")
     name = "segment_anything"
-    code_path = None
+    SPLIT = "train"
 
-    def _info(self):
+    def features(self):
         annotation = {
             "area": tfds.features.Scalar(dtype=np.uint64),
             "bbox": tfds.features.BBoxFeature(),
@@ -44,16 +45,10 @@ class SegmentAnything(tfds.core.GeneratorBasedBuilder):
             "image_id": np.uint64,
             "width": np.uint64,
         }
-        features = {
+        return {
             "image": tfds.features.FeaturesDict(image),
             "annotations": tfds.features.Sequence(annotation),
         }
-        return tfds.core.DatasetInfo(
-            builder=self, description="", features=tfds.features.FeaturesDict(features)
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples()}
 
     def _generate_examples(self):
         for number in range(NUM):

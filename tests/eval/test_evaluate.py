@@ -55,30 +55,21 @@ def prompted(root, folder, count=2):
 
 
 def test_devices_threads_and_a_break_change_nothing(
-    tiny_model_dir, tmp_path, monkeypatch, one_device
+    tiny_model_dir, tmp_path, monkeypatch, one_device, stopped_after_one_image
 ):
     layouts.make_folder(tmp_path)
     score("folder", tiny_model_dir, tmp_path, tmp_path / "one", threads_per_device=3)
     whole = counters(tmp_path / "one")
     assert set(whole) == {"a", "b", "c.d"}
     assert any(quality["semantic"] for _, quality in whole.values())
-    # Stopped after the first image.
-    real, begun = NamedScorer.score, []
-
-    def stop(self, model, image_id):
-        begun.append(image_id)
-        if len(begun) == 2:
-            raise OSError("no power")
-        return real(self, model, image_id)
-
-    monkeypatch.setattr(NamedScorer, "score", stop)
-    with pytest.raises(OSError, match="no power"):
+    with stopped_after_one_image():
         score("folder", tiny_model_dir, tmp_path, tmp_path / "cut", threads_per_device=1)
     assert len(counters(tmp_path / "cut")) == 1 and not (tmp_path / "cut/results.json").exists()
     log = tmp_path / "cut" / "images-00000.jsonl"
     log.write_bytes(log.read_bytes() + b'{"id": "b", "counters": {"seman')
     # Taken up on all eight devices; labels are not read again.
     monkeypatch.undo()
+    real = NamedScorer.score
     monkeypatch.setattr(parts, "check_labels", lambda *_: pytest.fail("read once more"))
     monkeypatch.setattr(NamedScorer, "score", lambda *a: again.append(a[2]) or real(*a))
     again = []

@@ -42,21 +42,12 @@ def run(model, root, output, name="ade20k_150", **changes):
 
 @pytest.mark.parametrize("detectron2", [False, True])
 def test_scored_as_files_they_have_the_numbers_of_the_run(
-    tiny_model_dir, tmp_path, monkeypatch, one_device, detectron2
+    tiny_model_dir, tmp_path, one_device, stopped_after_one_image, detectron2
 ):
     layouts.make_ade(tmp_path, detectron2=detectron2)
     root, output = tmp_path / "ADEChallengeData2016", tmp_path / "out"
-    # Stopped after the first image, and taken up.
-    real, begun = NamedScorer.score, []
-
-    def stop(self, model, image_id):
-        begun.append(image_id)
-        if len(begun) == 2:
-            raise OSError("no power")
-        return real(self, model, image_id)
-
-    monkeypatch.setattr(NamedScorer, "score", stop)
-    with pytest.raises(OSError, match="no power"):
+    # Taken up where it was stopped.
+    with stopped_after_one_image():
         run(tiny_model_dir, tmp_path, output, threads_per_device=1)
     found, files = run(tiny_model_dir, tmp_path, output), output / "predictions"
     labels = root / ("annotations_detectron2" if detectron2 else "annotations") / "validation"

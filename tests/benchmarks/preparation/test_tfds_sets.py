@@ -8,6 +8,7 @@ import layouts
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from made_builder import MadeBuilder
 
 from uniovseg_jax.benchmarks.check import check_benchmark
 from uniovseg_jax.benchmarks.class_list import load_class_list
@@ -15,14 +16,14 @@ from uniovseg_jax.benchmarks.preparation.tfds_sets import unpack_cityscapes, unp
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 
 
-class Coco(tfds.core.GeneratorBasedBuilder):
+class Coco(MadeBuilder):
     """The features of the published builder, on the layout that is made here."""
 
     VERSION = tfds.core.Version("1.1.0")
     name = "coco"
-    code_path = None
+    SPLIT = "validation"
 
-    def _info(self):
+    def features(self):
         objects = {
             "id": np.int64,
             "area": np.int64,
@@ -30,7 +31,7 @@ class Coco(tfds.core.GeneratorBasedBuilder):
             "label": tfds.features.ClassLabel(num_classes=133),
             "is_crowd": np.bool_,
         }
-        features = {
+        return {
             "image": tfds.features.Image(encoding_format="jpeg"),
             "image/filename": tfds.features.Text(),
             "image/id": np.int64,
@@ -38,12 +39,6 @@ class Coco(tfds.core.GeneratorBasedBuilder):
             "panoptic_image/filename": tfds.features.Text(),
             "panoptic_objects": tfds.features.Sequence(objects),
         }
-        return tfds.core.DatasetInfo(
-            builder=self, description="", features=tfds.features.FeaturesDict(features)
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"validation": self._generate_examples()}
 
     def _generate_examples(self):
         folder = self.data_path.parent.parent / "coco_files" / "coco"
@@ -73,25 +68,19 @@ class Coco(tfds.core.GeneratorBasedBuilder):
             )
 
 
-class Cityscapes(tfds.core.GeneratorBasedBuilder):
+class Cityscapes(MadeBuilder):
     """The features of the published builder for semantic segmentation."""
 
     VERSION = tfds.core.Version("1.0.0")
     name = "cityscapes"
-    code_path = None
+    SPLIT = "validation"
 
-    def _info(self):
-        features = {
+    def features(self):
+        return {
             "image_id": tfds.features.Text(),
             "image_left": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
             "segmentation_label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
         }
-        return tfds.core.DatasetInfo(
-            builder=self, description="", features=tfds.features.FeaturesDict(features)
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"validation": self._generate_examples()}
 
     def _generate_examples(self):
         folder = self.data_path.parent.parent / "cityscapes_files" / "cityscapes"
