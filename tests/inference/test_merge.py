@@ -56,8 +56,7 @@ def _literal_panoptic(labels, weights, is_thing, logits, overlap):
 @pytest.mark.parametrize("seed", range(4))
 def test_semantic_map_equals_the_dense_float64_sum(seed, monkeypatch):
     probs, logits = _random_case(seed)
-    monkeypatch.setattr(full_size, "_BLOCK_BYTES", 4 * 31 * 7 * 4)
-    monkeypatch.setattr(merge, "_TILE", 5)
+    monkeypatch.setattr(full_size, "_TILE", 8)
     found = merge.semantic_map(probs, FullSizeLogits.at_own_size(logits))
     np.testing.assert_array_equal(found, _literal_semantic(probs, logits))
 
@@ -76,12 +75,12 @@ def test_many_classes_are_left_out_and_none_that_is_anywhere_the_best(sharpness,
     whole = merge._best_classes
 
     def count(mask_probs, weights, min_share):
-        most, least = mask_probs.max(axis=1) @ weights, mask_probs.min(axis=1) @ weights
+        most, least = mask_probs.max(axis=0) @ weights, mask_probs.min(axis=0) @ weights
         used.append((most >= (1 - merge._MARGIN) * least.max()).mean())
         return whole(mask_probs, weights, min_share)
 
     monkeypatch.setattr(merge, "_best_classes", count)
-    monkeypatch.setattr(merge, "_TILE", 8)
+    monkeypatch.setattr(full_size, "_TILE", 8)
     found = merge.semantic_map(probs, FullSizeLogits.at_own_size(logits), fill=True)
     scores = np.einsum("nt,nhw->hwt", probs.astype(np.float64), _sigmoid(logits))
     np.testing.assert_allclose(
@@ -131,7 +130,7 @@ def test_parts_of_a_larger_mask_of_their_class_are_dropped(seed):
 @pytest.mark.parametrize("overlap", [0.0, 0.4, 0.8])
 def test_panoptic_map_equals_the_literal_loop(seed, overlap, monkeypatch):
     probs, logits = _random_case(seed)
-    monkeypatch.setattr(full_size, "_BLOCK_BYTES", 4 * 31 * 7 * 5)
+    monkeypatch.setattr(full_size, "_TILE", 8)
     labels, weights = probs.argmax(1), probs.max(1)
     is_thing = np.array([True, True, False, False])
     found, segments = merge.panoptic_map(
@@ -141,6 +140,40 @@ def test_panoptic_map_equals_the_literal_loop(seed, overlap, monkeypatch):
     np.testing.assert_array_equal(found, expected)
     assert [segment.category for segment in segments] == categories
     assert [segment.id for segment in segments] == list(range(1, len(categories) + 1))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_many_masks_few_are_looked_at_in_a_tile_and_none_is_missed(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    # Sharp masks at a quarter of the image's size, some of them twice.
+    _, logits = _random_case(seed, n=60, hw=(40, 60))
+    logits[50:] = logits[:10]
+    weights = rng.uniform(0.01, 1, 60).astype(np.float32)
+    weights[50:] = weights[:10]
+    labels, is_thing = rng.integers(0, 5, 60), np.array([True, True, True, False, False])
+    full = FullSizeLogits(logits, (160, 240), (160, 240), (160, 240))
+    whole = np.stack([full.mask(index) for index in range(60)])
+    looked_at, read = [], full_size.Tile.logits
+
+    def count(tile, masks=None):
+        looked_at.append(60 if masks is None else len(masks))
+        return read(tile, masks)
+
+    monkeypatch.setattr(full_size.Tile, "logits", count)
+    found, segments = merge.panoptic_map(labels, weights, is_thing, full, 0.1)
+    assert 0 < np.mean(looked_at) < 30
+    expected, categories = _literal_panoptic(labels, weights, is_thing, whole, 0.1)
+    np.testing.assert_array_equal(found, expected)
+    assert [segment.category for segment in segments] == categories and len(categories) > 3
+    # Instances are looked at where they are.
+    looked_at.clear()
+    instances = merge.rank_instances(np.eye(5)[labels] * weights[:, None], is_thing, full, 300)
+    assert np.mean(looked_at) < 20 and len(instances) == is_thing[labels].sum()
+    for instance in instances:
+        inside = whole[instance.mask] > 0
+        np.testing.assert_array_equal(instance.pixels, inside)
+        factor = _sigmoid(whole[instance.mask])[inside].mean()
+        assert instance.score == pytest.approx(weights[instance.mask] * factor, rel=1e-5)
 
 
 def test_two_stuff_masks_of_one_class_become_one_segment_and_two_things_stay_two():

@@ -14,9 +14,9 @@ from uniovseg_jax.data.mask_sources.source import (
 )
 from uniovseg_jax.image_io import read_segment_ids
 
-# COCO's file of 118,287 training images has 0.47 GB.
 # Ids of segments are the three channels of a pixel.
 MAX_SEGMENT_ID = (1 << 24) - 1
+# COCO's file of 118,287 training images has 0.47 GB.
 _MAX_FILE_BYTES = 1 << 32
 
 

@@ -29,8 +29,6 @@ from uniovseg_jax.eval.panoptic import VOID_ID, Segment
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.image_io import read_segment_ids
 
-# Ids are written as three bytes.
-
 
 class PanopticFiles:
     """The maps of a panoptic JSON, truth or prediction; PNG files are read when asked for.

@@ -1,7 +1,8 @@
 """The way of mask logits back to the image's own size.
 
 A hundred masks of a 12-megapixel image would take 5 GB as floats. Results need them only once, so
-they are produced in blocks of rows, or mask by mask.
+they are produced tile by tile, or mask by mask. What a mask can be in a tile is known before from
+the few cells that it is interpolated from: most masks matter in few tiles.
 """
 
 import dataclasses
@@ -9,13 +10,41 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from uniovseg_jax.ops.resize import resize_bilinear_numpy
 from uniovseg_jax.packed_masks import PackedMasks
 
-_BLOCK_BYTES = 1 << 26
+# Side of a tile in pixels, a multiple of eight. Hundreds of masks of one fit a core's cache.
+_TILE = 32
 _COLUMNS_PER_PRODUCT = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """All masks in a square of the image, at its right and lower border a rectangle.
+
+    Attributes:
+      rows: Its place in the image.
+      columns: Its place in the image.
+      least: No logit of a mask is smaller here.
+      most: No logit of a mask is larger here. Both may be off by rounding, but never in sign.
+    """
+
+    rows: slice
+    columns: slice
+    least: Float[np.ndarray, " n"]
+    most: Float[np.ndarray, " n"]
+    _cells: Float[np.ndarray, "r c n"]
+    _row_weights: Float[np.ndarray, "h r"]
+    _column_weights: Float[np.ndarray, "w c"]
+
+    def logits(self, masks: Int[np.ndarray, " k"] | None = None) -> Float[np.ndarray, "h w k"]:
+        """Returns the logits of these masks, or of all."""
+        cells = self._cells if masks is None else self._cells[..., masks]
+        r, c, k = cells.shape
+        narrow = self._row_weights @ cells.reshape(r, c * k)
+        return self._column_weights @ narrow.reshape(-1, c, k)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,25 +88,50 @@ class FullSizeLogits:
         """Returns the masks of these indices."""
         return dataclasses.replace(self, mask_logits=self.mask_logits[indices])
 
-    def row_blocks(self) -> Iterator[tuple[slice, Float[np.ndarray, "n rows w"]]]:
-        """Yields the logits of all masks in blocks of rows, with the rows they belong to."""
+    def tiles(self) -> Iterator[Tile]:
+        """Yields squares that cover the image, row by row."""
         rows, columns = self._matrices
-        height, width = self.image_hw
-        step = max(1, _BLOCK_BYTES // (4 * width * max(1, len(self))))
-        for start in range(0, height, step):
-            block = slice(start, min(start + step, height))
-            yield block, _resize_block(self.mask_logits, rows[block], columns)
+        supports = [(part, *_support(columns[part])) for part in _parts(len(columns))]
+        for part in _parts(len(rows)):
+            cells, row_weights = _support(rows[part])
+            band = np.asarray(self.mask_logits[:, cells], np.float32)
+            band = np.ascontiguousarray(band.transpose(1, 2, 0))
+            least, most = band.min(axis=0), band.max(axis=0)
+            for columns_part, needed, column_weights in supports:
+                yield Tile(
+                    part,
+                    columns_part,
+                    least[needed].min(axis=0),
+                    most[needed].max(axis=0),
+                    band[:, needed],
+                    row_weights,
+                    column_weights,
+                )
 
     def mask(self, index: int) -> Float[np.ndarray, "h w"]:
         """Returns the logits of one mask."""
-        return _resize_block(self.mask_logits[index : index + 1], *self._matrices)[0]
+        rows, columns = self._matrices
+        narrow = rows @ np.asarray(self.mask_logits[index], np.float32)
+        out = np.empty(self.image_hw, np.float32)
+        # A few columns of the result need only a few cells.
+        for start in range(0, len(columns), _COLUMNS_PER_PRODUCT):
+            part = slice(start, start + _COLUMNS_PER_PRODUCT)
+            needed, weights = _support(columns[part])
+            out[:, part] = narrow[:, needed] @ weights.T
+        return out
 
     def packed(self) -> PackedMasks:
         """Returns the masks, a pixel inside where its logit is >= 0, as bits."""
         height, width = self.image_hw
-        packed = np.empty((len(self), height, -(-width // 8)), np.uint8)
-        for rows, block in self.row_blocks():
-            packed[:, rows] = np.packbits(block >= 0, axis=-1)
+        packed = np.zeros((len(self), height, -(-width // 8)), np.uint8)
+        for tile in self.tiles() if len(self) else ():
+            part = packed[:, tile.rows, tile.columns.start // 8 : -(-tile.columns.stop // 8)]
+            whole = np.ones(tile.columns.stop - tile.columns.start, bool)
+            part[tile.least >= 0] = np.packbits(whole)
+            cut = np.flatnonzero((tile.least < 0) & (tile.most >= 0))
+            if len(cut):
+                inside = tile.logits(cut) >= 0
+                part[cut] = np.packbits(inside.transpose(2, 0, 1), axis=-1)
         return PackedMasks.from_bytes(packed, width)
 
 
@@ -94,20 +148,14 @@ def _axis_matrix(cells: int, side: int, content: int, size: int) -> Float[np.nda
     return (1 - fraction) * up[low] + fraction * up[high]
 
 
-def _resize_block(
-    logits: Float[np.ndarray, "n h w"],
-    rows: Float[np.ndarray, "r h"],
-    columns: Float[np.ndarray, "w2 w"],
-) -> Float[np.ndarray, "n r w2"]:
-    """Applies both matrices; a few columns of the result need only a few cells of the logits."""
-    needed = np.flatnonzero(rows.any(axis=0))
-    first, last = needed[0], needed[-1] + 1
-    narrow = rows[:, first:last] @ np.asarray(logits[:, first:last], np.float32)
-    out = np.empty((len(logits), len(rows), len(columns)), np.float32)
-    for start in range(0, len(columns), _COLUMNS_PER_PRODUCT):
-        part = columns[start : start + _COLUMNS_PER_PRODUCT]
-        needed = np.flatnonzero(part.any(axis=0))
-        first, last = needed[0], needed[-1] + 1
-        product = narrow[..., first:last] @ part[:, first:last].T
-        out[..., start : start + len(part)] = product
-    return out
+def _parts(size: int) -> Iterator[slice]:
+    """Yields the sides of tiles along an axis."""
+    for start in range(0, size, _TILE):
+        yield slice(start, min(start + _TILE, size))
+
+
+def _support(weights: Float[np.ndarray, "p cells"]) -> tuple[slice, Float[np.ndarray, "p needed"]]:
+    """Returns the cells that some pixels of an axis need, and the weights without the others."""
+    used = np.flatnonzero(weights.any(axis=0))
+    needed = slice(int(used[0]), int(used[-1]) + 1)
+    return needed, np.ascontiguousarray(weights[:, needed])

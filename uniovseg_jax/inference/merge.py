@@ -9,13 +9,11 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, UInt8
-from scipy.special import expit
 
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.packed_masks import PackedMasks, packed_iou
 
-# Side of the squares of pixels that classes are left out for together.
-_TILE = 32
+# Bounds are compared with this much to spare; rounding is a hundred times finer.
 _MARGIN = 1e-4
 
 
@@ -39,49 +37,41 @@ def semantic_map(
     if not len(logits):
         return classes
     weights = np.ascontiguousarray(probs, np.float32)
-    for rows, block in logits.row_blocks():
-        covered = None if fill else (block >= 0).any(axis=0)
-        mask_probs = _sigmoid(block)
-        out = classes[rows]
-        for top in range(0, block.shape[1], _TILE):
-            for left in range(0, block.shape[2], _TILE):
-                part = np.s_[top : top + _TILE, left : left + _TILE]
-                tile = mask_probs[:, *part]
-                best = _best_classes(tile.reshape(len(logits), -1), weights, min_share)
-                out[part] = best.reshape(tile.shape[1:])
-        if covered is not None:
-            out[~covered] = -1
+    for tile in logits.tiles():
+        values = tile.logits()
+        covered = None if fill else (values >= 0).any(axis=-1)
+        best = _best_classes(_sigmoid(values).reshape(-1, len(logits)), weights, min_share)
+        best = best.reshape(values.shape[:2])
+        classes[tile.rows, tile.columns] = best if covered is None else np.where(covered, best, -1)
     return classes
 
 
 def _best_classes(
-    mask_probs: Float[np.ndarray, "n p"], weights: Float[np.ndarray, "n t"], min_share: float
+    mask_probs: Float[np.ndarray, "p n"], weights: Float[np.ndarray, "n t"], min_share: float
 ) -> Int[np.ndarray, " p"]:
     """Returns the class with the largest sum at every pixel, -1 where its share is too small.
 
     Of pixels that lie together the masks have similar probabilities. A class whose sum is smaller
     with the largest of them than that of another with the smallest is the best one at no pixel, and
-    is left out: of hundreds of classes some are left. Rounding is a thousand times finer than the
-    margin.
+    is left out: of hundreds of classes some are left.
     """
-    most = mask_probs.max(axis=1) @ weights
-    least = (mask_probs.min(axis=1) @ weights).max()
+    most = mask_probs.max(axis=0) @ weights
+    least = (mask_probs.min(axis=0) @ weights).max()
     kept = np.flatnonzero(most >= (1 - _MARGIN) * least)
-    # The classes of a pixel lie side by side: several times quicker to compare.
-    sums = mask_probs.T @ weights[:, kept]
+    sums = mask_probs @ weights[:, kept]
     best = kept[np.argmax(sums, axis=1)]
     if min_share:
-        best[sums.max(axis=1) < min_share * (mask_probs.T @ weights.sum(axis=1))] = -1
+        best[sums.max(axis=1) < min_share * (mask_probs @ weights.sum(axis=1))] = -1
     return best
 
 
-def _sigmoid(block: Float[np.ndarray, "n r w"]) -> Float[np.ndarray, "n r w"]:
+def _sigmoid(logits: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """Overwrites logits with probabilities; several times quicker than scipy's expit."""
-    np.negative(block, out=block)
+    np.negative(logits, out=logits)
     with np.errstate(over="ignore"):  # Infinity becomes the probability 0.
-        np.exp(block, out=block)
-    block += 1
-    return np.reciprocal(block, out=block)
+        np.exp(logits, out=logits)
+    logits += 1
+    return np.reciprocal(logits, out=logits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,16 +114,18 @@ def panoptic_map(
     # Masks get int32 numbers with `count` for pixels that their owner does not cover.
     owner = np.full(logits.image_hw, count, np.int32)
     owned, covered = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    if count:
-        for rows, block in logits.row_blocks():
-            covers = block >= 0
-            covered += np.count_nonzero(covers, axis=(1, 2))
-            ranks = _sigmoid(block)
-            ranks *= weights[:, None, None].astype(np.float32)
-            best = np.argmax(ranks, axis=0)
-            owned += np.bincount(best.ravel(), minlength=count)
-            inside = np.take_along_axis(covers, best[None], axis=0)[0]
-            owner[rows] = np.where(inside, best, count)
+    ranks = weights.astype(np.float32)
+    for tile in logits.tiles() if count else ():
+        # Masks that may own a pixel here, or cover one. All others have no part in it.
+        least, most = ranks * _sigmoid(tile.least.copy()), ranks * _sigmoid(tile.most.copy())
+        here = np.flatnonzero((most >= (1 - _MARGIN) * least.max()) | (tile.most >= 0))
+        values = tile.logits(here)
+        covers = values >= 0
+        covered[here] += np.count_nonzero(covers, axis=(0, 1))
+        best = np.argmax(_sigmoid(values) * ranks[here], axis=-1)
+        owned[here] += np.bincount(best.ravel(), minlength=len(here))
+        inside = np.take_along_axis(covers, best[..., None], axis=-1)[..., 0]
+        owner[tile.rows, tile.columns] = np.where(inside, here[best], count)
     final = np.bincount(owner.ravel(), minlength=count + 1)[:count]
 
     ids = np.zeros(count + 1, np.int32)
@@ -194,23 +186,38 @@ def rank_instances(
     flat = probs.ravel()
     best = np.argsort(-flat, kind="stable")[:limit]
     masks, categories = np.unravel_index(best, probs.shape)
+    things = is_thing[categories]
+    masks, categories = masks[things], categories[things]
     # Of every mask once, since it has to be brought to the image's size for it.
-    factors: dict[int, tuple[float, UInt8[np.ndarray, "h w8"]]] = {}
-    instances = []
-    for mask, category in zip(masks.tolist(), categories.tolist(), strict=True):
-        if not is_thing[category]:
+    wanted, places = np.unique(masks, return_inverse=True)
+    factors, packed = _foreground(logits.select(wanted))
+    scores = probs[masks, categories] * factors[places]
+    order = [i for i in np.argsort(-scores, kind="stable").tolist() if scores[i] > 0]
+    width = logits.image_hw[1]
+    return [
+        Instance(int(masks[i]), int(categories[i]), float(scores[i]), packed[places[i]], width)
+        for i in order
+    ]
+
+
+def _foreground(
+    logits: FullSizeLogits,
+) -> tuple[Float[np.ndarray, " n"], UInt8[np.ndarray, "n h w8"]]:
+    """Returns the mean probability of the pixels of every mask (logit > 0), and those as bits."""
+    height, width = logits.image_hw
+    sums, areas = np.zeros(len(logits)), np.zeros(len(logits), np.int64)
+    packed = np.zeros((len(logits), height, -(-width // 8)), np.uint8)
+    for tile in logits.tiles() if len(logits) else ():
+        here = np.flatnonzero(tile.most > 0)
+        if not len(here):
             continue
-        if mask not in factors:
-            values = logits.mask(mask)
-            inside = values > 0
-            values = expit(values[inside])
-            factor = float(values.sum(dtype=np.float64) / max(values.size, 1))
-            factors[mask] = factor, np.packbits(inside, axis=-1)
-        factor, packed = factors[mask]
-        score = float(probs[mask, category]) * factor
-        if score > 0:
-            instances.append(Instance(mask, category, score, packed, logits.image_hw[1]))
-    return sorted(instances, key=lambda instance: -instance.score)
+        values = tile.logits(here)
+        inside = values > 0
+        areas[here] += np.count_nonzero(inside, axis=(0, 1))
+        sums[here] += (_sigmoid(values) * inside).sum(axis=(0, 1), dtype=np.float64)
+        bits = np.packbits(inside.transpose(2, 0, 1), axis=-1)
+        packed[here, tile.rows, tile.columns.start // 8 : -(-tile.columns.stop // 8)] = bits
+    return sums / np.maximum(areas, 1), packed
 
 
 def whole_masks(
