@@ -67,6 +67,14 @@ def column_runs(mask):
     }
 
 
+def categories_of(classes):
+    """As the owners' files list them."""
+    return [
+        {"id": info.id, "name": info.name, "isthing": int(bool(info.isthing))}
+        for info in classes.classes
+    ]
+
+
 def make_coco(root, split="val"):
     """Segment ids of three bytes, category ids with gaps, a crowd, ids of unlike length."""
     rng = np.random.default_rng(0)
@@ -104,13 +112,15 @@ def make_coco(root, split="val"):
         truth[str(number)] = np.full(HW, -1)
         for n, category in segments.items():
             truth[str(number)][ids == n] = kinds[category]
+    categories = categories_of(load_class_list("coco_panoptic_133"))
     write_json(
         folder / "annotations" / f"panoptic_{year}.json",
-        {"images": images, "annotations": annotations, "categories": []},
+        {"images": images, "annotations": annotations, "categories": categories},
     )
+    things = [{"id": row["id"], "name": row["name"]} for row in categories if row["isthing"]]
     write_json(
         folder / "annotations" / f"instances_{year}.json",
-        {"images": images, "annotations": instances, "categories": []},
+        {"images": images, "annotations": instances, "categories": things},
     )
     return truth
 
@@ -163,10 +173,7 @@ def make_ade(root, split="val", detectron2=True):
         write_ids(folder / f"ade20k_panoptic_{split}" / f"{name}.png", ids)
         images.append({"id": name, "file_name": f"{name}.jpg", "height": 8, "width": 10})
         annotations.append({"image_id": name, "file_name": f"{name}.png", "segments_info": infos})
-    categories = [
-        {"id": index, "name": info.name, "isthing": int(bool(info.isthing))}
-        for index, info in enumerate(classes.classes)
-    ]
+    categories = categories_of(classes.numbered_by_index())
     for kind, entries in (("panoptic", annotations), ("instance", instances)):
         write_json(
             folder / f"ade20k_{kind}_{split}.json",
@@ -295,7 +302,7 @@ def make_cityscapes(root, split="val"):
         annotations.append({"image_id": name, "file_name": label_name, "segments_info": infos})
     write_json(
         folder / "gtFine" / f"cityscapes_panoptic_{split}.json",
-        {"images": images, "annotations": annotations, "categories": []},
+        {"images": images, "annotations": annotations, "categories": categories_of(classes)},
     )
     return truth
 

@@ -50,7 +50,7 @@ def test_every_accuracy_is_beside_the_papers_and_a_second_call_goes_on(data, tmp
     assert all(row["seconds"] > 0 for row in document["rows"])
     assert (tmp_path / "results.md").read_text().startswith(result.stdout.partition("\nSec")[0])
     assert "| 49.0 |" in result.stdout
-    assert "Not verified: The paper does not say whether" in result.stdout
+    assert "Note: The paper does not say whether" in result.stdout
     assert "longer lists of names" in result.stdout and '"truth"' not in result.stdout
     assert "labels of coco_panoptic: 100%" in result.stderr
 

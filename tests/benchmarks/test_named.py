@@ -184,8 +184,66 @@ def test_ade_without_the_instance_file_takes_the_things_of_the_panoptic_one(tmp_
             for b in (benchmark, again)
         ]
         assert pairs[0] == pairs[1] and pairs[0]
+    assert not again.missing
     (folder / "ade20k_panoptic_val.json").unlink()
-    assert open_benchmarks("ade20k_150", tmp_path)[0].tasks == ("semantic",)
+    alone = open_benchmarks("ade20k_150", tmp_path)[0]
+    assert alone.tasks == ("semantic",)
+    assert alone.missing["panoptic"].name == "ade20k_panoptic_val.json"
+    assert alone.missing["instance"].name == "ade20k_instance_val.json"
+
+
+def test_files_that_are_elsewhere_are_named_and_not_passed_over(tmp_path):
+    layouts.make_cityscapes(tmp_path)
+    folder = tmp_path / "cityscapes"
+    path = folder / "gtFine" / "cityscapes_panoptic_val.json"
+    path.rename(folder / path.name)
+    found = open_benchmarks("cityscapes", tmp_path)[0]
+    assert found.tasks == ("semantic",) and found.missing == {"panoptic": path, "instance": path}
+    layouts.make_coco(tmp_path)
+    path = tmp_path / "coco" / "annotations" / "instances_val2017.json"
+    path.unlink()
+    assert open_benchmarks("coco_panoptic", tmp_path)[0].missing == {"instance": path}
+
+
+@pytest.mark.parametrize("layout", ["coco", "ade", "cityscapes"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda rows: rows[0].update(name=rows[1]["name"]),
+            r"categories\[0\]: id \d+ is '.*', exp",
+        ),
+        (lambda rows: rows[0].update(isthing=1 - rows[0]["isthing"]), "'isthing' of '.*' is"),
+        (lambda rows: rows[-1].update(id=999), "id 999 is none of the"),
+        (lambda rows: rows.append(7), "'id' is None, expected a whole number"),
+    ],
+)
+def test_categories_of_another_numbering_are_refused(tmp_path, layout, change, words):
+    (name,) = LAYOUTS[layout][1]
+    opened(tmp_path, layout, name)
+    (path,) = tmp_path.glob("**/*panoptic_val*.json")
+    document = json.loads(path.read_text())
+    change(document["categories"])
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"{path.name}.*{words}"):
+        open_benchmarks(name, tmp_path)
+
+
+def test_of_a_split_that_was_not_prepared_the_owners_files_are_read(tmp_path):
+    layouts.make_ade(tmp_path, detectron2=False)
+    layouts.make_voc(tmp_path)
+    layouts.make_context_owners(tmp_path)
+    for folder in (
+        "ADEChallengeData2016/annotations_detectron2",
+        "pascal_voc_d2/annotations_pascal21",
+        "pascal_voc_d2/annotations_pascal20",
+        "pascal_ctx_d2/annotations_ctx59",
+        "pascal_ctx_d2/annotations_ctx459",
+    ):
+        (tmp_path / folder / "training").mkdir(parents=True)
+    for name in ("ade20k_150", "pascal_voc21", "pascal_voc20", "pascal_context_59"):
+        (benchmark,) = open_benchmarks(name, tmp_path)
+        assert all(benchmark.read_semantic(image_id).size for image_id in benchmark.images)
 
 
 def test_voc_words_of_pas_20b_fold_to_one_background(tmp_path):

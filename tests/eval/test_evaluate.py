@@ -252,6 +252,26 @@ def test_wrong_areas_and_half_a_set_are_told_with_the_results(tiny_model_dir, tm
     assert "PQ can pass 100" in (tmp_path / "out" / "results.md").read_text()
 
 
+def test_a_task_without_its_file_is_told_before_and_with_the_results(
+    tiny_model_dir, tmp_path, caplog
+):
+    layouts.make_ade(tmp_path)
+    path = tmp_path / "ADEChallengeData2016" / "ade20k_instance_val.json"
+    path.unlink()
+    path = tmp_path / "ADEChallengeData2016" / "ade20k_panoptic_val.json"
+    path.unlink()
+    with pytest.raises(ValueError, match=f"has no task 'panoptic', since there is no {path}"):
+        score("ade20k_150", tiny_model_dir, tmp_path, tmp_path / "out", tasks=("panoptic",))
+    with caplog.at_level("WARNING"):
+        (found,) = score("ade20k_150", tiny_model_dir, tmp_path, tmp_path / "out")
+    sentence = f"Not scored on panoptic: there is no {path}, see docs/benchmarks_preparation.md."
+    assert sentence in found["unverified"] and sentence in caplog.text
+    assert set(found["scores"]) == {"semantic"}
+    # Whoever asks for less is not told of more.
+    (found,) = score("ade20k_150", tiny_model_dir, tmp_path, tmp_path / "less", tasks=("semantic",))
+    assert not any("Not scored" in text for text in found["unverified"])
+
+
 @pytest.mark.parametrize(
     ("damage", "changes", "message"),
     [

@@ -10,6 +10,9 @@ from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.eval.from_config import make_segmenter_config
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.inference.framing import Letterbox
+from uniovseg_jax.inference.full_size import FullSizeLogits
+from uniovseg_jax.inference.segmenter import ImageProposals
+from uniovseg_jax.vocabulary import parse_vocabulary
 
 CASES = [
     (layouts.make_coco, "coco_panoptic", "semantic"),
@@ -94,3 +97,27 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
     (other,) = open_benchmarks("pascal_voc20b", tmp_path)
     with pytest.raises(ValueError, match="has 21 classes, voc_20_context_39 .* has 59"):
         NamedScorer(other, ["semantic"], segmenter)
+
+
+def test_a_background_of_many_names_wins_where_one_of_many_classes_does_not(tmp_path):
+    # Two masks of the same pixels, as probabilities of chair, sky and wall.
+    masks = FullSizeLogits.at_own_size(np.full((2, 8, 10), 10, np.float32))
+    rows = [{"chair": 0.40, "sky": 0.45, "wall": 0.15}, {"chair": 0.40, "sky": 0.15, "wall": 0.45}]
+    layouts.make_voc(tmp_path)
+    found = {}
+    for name in ("pascal_voc21", "pascal_voc20b"):
+        (benchmark,) = open_benchmarks(name, tmp_path)
+        config = make_segmenter_config(get_config(name), Letterbox(64))
+        segmenter = PerfectSegmenter(benchmark, "semantic", config)
+        words = benchmark.words or benchmark.classes
+        names = [info.name.replace("background", "background|sky|wall") for info in words.classes]
+        vocabulary = parse_vocabulary(names)
+        segmenter._vocabulary, segmenter._logit_scale = vocabulary, 1.0
+        segmenter._name_vectors = np.eye(len(vocabulary.names), dtype=np.float32)
+        cosines = [[np.log(row.get(n, 1e-9)) for n in vocabulary.names] for row in rows]
+        proposals = ImageProposals(masks, np.ones(2, np.float32), np.array(cosines, np.float32))
+        (task,) = NamedScorer(benchmark, ["semantic"], segmenter).tasks
+        (index,) = np.unique(task.predict(segmenter, proposals)).tolist()
+        found[name] = benchmark.classes.classes[index].name
+    # The better of both names speaks for one class; of two classes each has its own half.
+    assert found == {"pascal_voc21": "background", "pascal_voc20b": "chair"}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from configs.eval import get_config
 from uniovseg_jax.benchmarks.benchmark import Benchmark
-from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList, load_class_list
+from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.eval.evaluate import evaluate
 from uniovseg_jax.eval.from_config import make_segmenter_config
@@ -21,17 +21,6 @@ from uniovseg_jax.eval.prediction_files import PredictionFiles
 from uniovseg_jax.eval.score_files import score_panoptic, score_semantic
 from uniovseg_jax.eval.score_objects import score_instances
 from uniovseg_jax.inference.framing import Letterbox
-
-
-def make_coco(root):
-    """With the categories that the tiny copy leaves out."""
-    layouts.make_coco(root)
-    path = root / "coco" / "annotations" / "panoptic_val2017.json"
-    categories = [
-        {"id": info.id, "name": info.name, "isthing": int(bool(info.isthing))}
-        for info in load_class_list("coco_panoptic_133").classes
-    ]
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"categories": categories}))
 
 
 def run(model, root, output, name="ade20k_150", **changes):
@@ -68,7 +57,7 @@ def test_scored_as_files_they_have_the_numbers_of_the_run(
     [
         (layouts.make_ade_full, "ade20k_847", "semantic"),
         (layouts.make_ade, "ade20k_150", "semantic"),
-        (make_coco, "coco_panoptic", "panoptic"),
+        (layouts.make_coco, "coco_panoptic", "panoptic"),
         (layouts.make_ade, "ade20k_150", "panoptic"),
         (layouts.make_ade, "ade20k_150", "instance"),
     ],
@@ -122,7 +111,7 @@ def _spoiled(proposals):
 def test_numbers_stay_numbers_and_names_are_those_of_the_images(
     tiny_model_dir, tmp_path, one_device
 ):
-    make_coco(tmp_path)
+    layouts.make_coco(tmp_path)
     # The official names are too long for this model.
     names = [{"index": n, "prompt_names": [f"c{n}"]} for n in range(133)]
     synonyms = tmp_path / "names.json"

@@ -93,7 +93,7 @@ def test_the_table_has_the_papers_numbers_beside_ours():
     assert "| semantic.miou | 31.23 | 32.6 |" in table
     assert "| semantic.fwiou |  |  |" in table
     assert "2 images (limited), protocol `released`, 2024-02-29" in table
-    assert "load 0.250" in table and "Not verified: Nobody looked." in table
+    assert "load 0.250" in table and "Note: Nobody looked." in table
     assert "| semantic.miou | 31.23 |  |" in make_table(document(scores, "folder"))
 
 
@@ -107,7 +107,7 @@ def test_what_is_printed_has_the_thresholds_and_what_nobody_verified():
     table = make_table(given)
     printed = without_settings(table)
     assert "Protocol `released`: nms_iou 0.7, fill True.\n" in printed
-    assert printed.endswith("Not verified: Nobody looked.\n")
+    assert printed.endswith("Note: Nobody looked.\n")
     assert len(printed) < len(table) and '"nms_iou": 0.7' in table[len(printed) :]
     given["scores"] = {"promptable": {"box": {"iou": 1.0}}}
     printed = without_settings(make_table(given))

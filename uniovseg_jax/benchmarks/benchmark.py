@@ -60,6 +60,7 @@ class Benchmark:
       void_class: Index of the class that void predictions stand for; None if they are mistakes.
       read_image: Image by id, where images are in no files of their own.
       preparation: How the files were made, where the package made them and said so.
+      missing: By task that it could be scored on, the file without which it cannot.
       file_ids: By task, what the files of the truth number the classes by, in their order; the ids
         of `classes` where a task is not there.
     """
@@ -79,6 +80,7 @@ class Benchmark:
     void_class: int | None = None
     read_image: Callable[[str], UInt8[np.ndarray, "h w 3"]] | None = None
     preparation: Mapping[str, Any] | None = None
+    missing: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
     file_ids: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     def image(self, image_id: str, hw: tuple[int, int] | None) -> UInt8[np.ndarray, "h w 3"]:

@@ -63,7 +63,7 @@ def open_ade20k_150(root: pathlib.Path, split: str) -> Benchmark:
     folder, long = root / "ADEChallengeData2016", long_name(split)
     classes = load_class_list("ade20k_150")
     images = by_stem(folder / "images" / long, (".jpg",))
-    if (folder / "annotations_detectron2").is_dir():
+    if (folder / "annotations_detectron2" / long).is_dir():
         files = by_stem(folder / "annotations_detectron2" / long, (".png",))
         labels = LabelMaps(files, classes.numbered_by_index().index_of, {_VOID_8})
     else:
@@ -152,7 +152,9 @@ def _with_panoptic(
 ) -> Benchmark:
     """Adds segments, and their things as instances, if the file is there."""
     if not json_path.is_file():
-        return benchmark
+        return dataclasses.replace(
+            benchmark, missing={"panoptic": json_path, "instance": json_path}
+        )
     maps = PanopticMaps(json_path, categories)
     check_pairs(benchmark.images, maps.file_names, json_path)
     return dataclasses.replace(
@@ -169,12 +171,15 @@ def _with_instances(
 ) -> Benchmark:
     """Adds the instances of COCO's form, if the file is there."""
     if not json_path.is_file():
-        return benchmark
+        if benchmark.read_instances is not None:
+            return benchmark
+        return dataclasses.replace(benchmark, missing={**benchmark.missing, "instance": json_path})
     coco = CocoInstances(json_path, pathlib.Path(), categories)
     check_pairs(benchmark.images, coco.images, json_path)
     return dataclasses.replace(
         benchmark,
         read_instances=coco.instances,
+        missing={task: path for task, path in benchmark.missing.items() if task != "instance"},
         file_ids={**benchmark.file_ids, "instance": _ids(categories)},
         read_sizes=_same_size(benchmark.read_sizes, coco.hw, json_path),
     )

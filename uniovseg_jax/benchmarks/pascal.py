@@ -84,7 +84,7 @@ def open_voc21(root: pathlib.Path, split: str) -> Benchmark:
 def open_voc20(root: pathlib.Path, split: str) -> Benchmark:
     """PASCAL VOC without background, PAS-20: its pixels are not scored."""
     classes = load_class_list("voc_20")
-    if (root / "pascal_voc_d2" / "annotations_pascal20").is_dir():
+    if (root / "pascal_voc_d2" / "annotations_pascal20" / long_name(split)).is_dir():
         folders = "pascal_voc_d2/images", "pascal_voc_d2/annotations_pascal20"
         files = prepared_files(root, split, *folders, ".png")
         labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {_VOID_8})
@@ -139,7 +139,7 @@ def open_context59(root: pathlib.Path, split: str) -> Benchmark:
     """PASCAL Context with its 59 frequent classes, PC-59; no background."""
     name, classes = "pascal_context_59", load_class_list("pascal_context_59")
     folders = "pascal_ctx_d2/images", "pascal_ctx_d2/annotations_ctx59"
-    if (root / folders[1]).is_dir():
+    if (root / folders[1] / long_name(split)).is_dir():
         files = prepared_files(root, split, *folders, ".png")
         labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {_VOID_8})
         return semantic_benchmark(name, root, files, labels, classes)
@@ -156,7 +156,7 @@ def open_context459(root: pathlib.Path, split: str) -> Benchmark:
     """PASCAL Context with all its classes, PC-459."""
     name, classes = "pascal_context_459", load_class_list("pascal_context_459")
     folders = "pascal_ctx_d2/images", "pascal_ctx_d2/annotations_ctx459"
-    if (root / folders[1]).is_dir():
+    if (root / folders[1] / long_name(split)).is_dir():
         files = prepared_files(root, split, *folders, ".tif")
         labels = LabelMaps(
             files[1], classes.numbered_by_index().index_of, {_VOID_16}, sixteen_bit=True
@@ -173,11 +173,10 @@ def open_context459(root: pathlib.Path, split: str) -> Benchmark:
 def _voc_files(root: pathlib.Path, split: str) -> _Files:
     """Lists labels that are 0 for background and 1 to 20, prepared or the devkit's."""
     folders = "pascal_voc_d2/images", "pascal_voc_d2/annotations_pascal21"
-    if (root / folders[1]).is_dir():
+    if (root / folders[1] / long_name(split)).is_dir():
         return prepared_files(root, split, *folders, ".png")
     devkit = root / "VOCdevkit" / "VOC2012"
     names = devkit / "ImageSets" / "Segmentation" / f"{split}.txt"
-    long_name(split)
     if not names.is_file():
         raise FileNotFoundError(f"There is neither a folder {root / folders[1]} nor {names}.")
     stems = _plain(names.read_text(encoding="utf-8").split(), names)
@@ -191,7 +190,6 @@ def _context_files(root: pathlib.Path, split: str, prepared: str) -> _Files:
     """Lists the full label maps of a split, which only the merged annotations name."""
     devkit = root / "VOCdevkit" / "VOC2010"
     merged = devkit / "trainval_merged.json"
-    long_name(split)
     if not merged.is_file():
         raise FileNotFoundError(f"There is neither a folder {root / prepared} nor {merged}.")
     document = parse_json(FilePart(merged).read(16 * MAX_ANNOTATION_BYTES))

@@ -13,6 +13,7 @@ from uniovseg_jax.data.mask_sources.source import (
     parse_json,
 )
 from uniovseg_jax.image_io import read_segment_ids
+from uniovseg_jax.polygons import finite_numbers
 
 # Ids of segments are the three channels of a pixel.
 MAX_SEGMENT_ID = (1 << 24) - 1
@@ -48,6 +49,30 @@ def read_coco_json(path: pathlib.Path) -> dict[str, Any]:
             "(pip install pycocotools)."
         )
     return document
+
+
+def read_area(entry: dict[str, Any]) -> float:
+    """Returns the area that an annotation states, in pixels; polygons' are fractions.
+
+    Raises:
+      ValueError: If it is no finite number of 0 or more.
+    """
+    area: Any = entry.get("area")
+    if not finite_numbers([area]) or area < 0:
+        raise ValueError(f"'area' is {str(area)[:40]}, expected a number of pixels.")
+    return float(area)
+
+
+def read_iscrowd(entry: dict[str, Any]) -> bool:
+    """Returns whether an annotation is a region of uncounted objects; it is not where none says so.
+
+    Raises:
+      ValueError: If it is neither 0 nor 1.
+    """
+    value = entry.get("iscrowd")
+    if value not in (None, 0, 1):
+        raise ValueError(f"'iscrowd' is {str(value)[:40]}, expected 0 or 1.")
+    return bool(value)
 
 
 def _check_unique(images: list[Any], path: pathlib.Path) -> None:

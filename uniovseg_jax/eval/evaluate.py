@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from absl import logging
 
 from uniovseg_jax.benchmarks.paper import names_notes
 from uniovseg_jax.eval.from_config import (
@@ -26,6 +27,7 @@ from uniovseg_jax.eval.parts import (
     check_parts,
     choose_images,
     digest,
+    missing_tasks,
     note_checked,
     open_parts,
 )
@@ -78,6 +80,8 @@ def evaluate(
             parts = open_parts(config, data_dir)
             if first:
                 stack.enter_context(held_alone(output, "evaluation"))
+                for sentence in () if config.tasks else missing_tasks(parts[0]):
+                    logging.warning(sentence)
         with all_or_none("Choosing the images"):
             if first:  # What it draws the others read.
                 choose_images(parts, config, output, progress)
@@ -221,7 +225,8 @@ def _settings(
 def _unverified(part: Part, config: ml_collections.ConfigDict) -> list[str]:
     benchmark = part.benchmark
     notes = () if part.vocabulary is None else names_notes(benchmark.name, config.synonyms)
-    return [*benchmark.unverified, *notes]
+    missing = () if config.tasks else missing_tasks(part)
+    return [*missing, *benchmark.unverified, *notes]
 
 
 def _median_seconds(results: Sequence[dict[str, Any]]) -> dict[str, float]:

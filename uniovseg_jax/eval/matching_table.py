@@ -38,7 +38,7 @@ def make_matching_table(document: dict[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"Seconds: trunk and pooling of 16 masks on {document['device']}, no reading."]
-    lines += [f"\nNot verified: {sentence}" for sentence in document["unverified"]]
+    lines += [f"\nNote: {sentence}" for sentence in document["unverified"]]
     lines += ["", SETTINGS_LINE, "", "```", json.dumps(settings, indent=1), "```"]
     return "\n".join(lines) + "\n"
 

@@ -128,6 +128,16 @@ def note_checked(output: pathlib.Path, parts: Sequence[Part], data_dir: str) -> 
     write_whole(output / _CHECKED_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
+def missing_tasks(part: Part) -> list[str]:
+    """Returns sentences on tasks that a benchmark lacks a file for."""
+    return [
+        f"Not scored on {' and '.join(tasks)}: there is no {path}, see "
+        "docs/benchmarks_preparation.md."
+        for path in dict.fromkeys(part.benchmark.missing.values())
+        if (tasks := [task for task, own in part.benchmark.missing.items() if own == path])
+    ]
+
+
 def digest(names: Any) -> str:
     """Returns the SHA-256 of names in their order."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
@@ -161,8 +171,10 @@ def _choose_tasks(
     tasks = list(config.tasks) or [task for task in offered if task != PROMPTABLE] or offered
     unknown = [task for task in tasks if task not in offered]
     if unknown or not tasks:
+        lacks = [first.missing[task] for task in unknown if task in first.missing]
+        why = f", since there is no {lacks[0]} (docs/benchmarks_preparation.md)" if lacks else ""
         raise ValueError(
-            f"{config.benchmark} has no task {', '.join(unknown)!r}; expected some of "
+            f"{config.benchmark} has no task {', '.join(unknown)!r}{why}; expected some of "
             f"{', '.join(offered)}."
         )
     if PROMPTABLE in tasks and len(tasks) > 1:

@@ -58,9 +58,9 @@ def write_report(
         write_whole(output / name, Image.fromarray(_sheet(gallery)).save)
         markdown.append(f"## {title}\n\n{gallery.note}\n\n![pictures]({name})\n")
     if sentences:
-        body.append("<h2>Not verified</h2>")
+        body.append("<h2>Notes</h2>")
         body += map(html.paragraph, sentences)
-        markdown.append("## Not verified\n\n" + "\n".join(f"- {text}" for text in sentences) + "\n")
+        markdown.append("## Notes\n\n" + "\n".join(f"- {text}" for text in sentences) + "\n")
     page, text = html.page(_TITLE, body), "\n".join(markdown)
     write_whole(output / REPORT_HTML, lambda path: path.write_text(page, encoding="utf-8"))
     write_whole(output / REPORT_MD, lambda path: path.write_text(text, encoding="utf-8"))

@@ -79,7 +79,7 @@ def make_table(document: dict[str, Any]) -> str:
         lines += ["", f"Median seconds per image: {shown}."]
     if shown := _thresholds(document):
         lines += ["", f"Protocol `{settings['config']['protocol']}`: {shown}."]
-    lines += [f"\nNot verified: {sentence}" for sentence in document["unverified"]]
+    lines += [f"\nNote: {sentence}" for sentence in document["unverified"]]
     lines += ["", SETTINGS_LINE, "", "```", json.dumps(settings, indent=1), "```"]
     return "\n".join(lines) + "\n"
 

@@ -126,3 +126,17 @@ def test_a_bad_annotation_is_named(tmp_path, document, change, message):
     coco = opened(tmp_path, document[0])
     with pytest.raises(ValueError, match=rf"annotations\[0\]: .*{message}"):
         coco.instances("7")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"iscrowd": "0"}, r"annotations\[1\]: 'iscrowd' is 0, expected 0 or 1"),
+        ({"area": -1}, r"annotations\[1\]: 'area' is -1, expected a number of pixels"),
+        ({"area": 10**400}, r"annotations\[1\]: 'area' is 1000"),
+    ],
+)
+def test_what_an_annotation_states_is_checked(tmp_path, document, change, words):
+    document[0]["annotations"][1].update(change)
+    with pytest.raises(ValueError, match=words):
+        opened(tmp_path, document[0]).instances("7")

@@ -5,10 +5,11 @@ from typing import Any
 
 from uniovseg_jax.benchmarks.benchmark import Rle, TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassList
-from uniovseg_jax.data.coco_file import read_coco_json
+from uniovseg_jax.benchmarks.labels.categories import check_categories
+from uniovseg_jax.data.coco_file import read_area, read_coco_json, read_iscrowd
 from uniovseg_jax.data.mask_sources.source import whole_number
 from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode, rle_encode
-from uniovseg_jax.polygons import draw_polygons, finite_numbers
+from uniovseg_jax.polygons import draw_polygons
 
 
 class CocoInstances:
@@ -34,11 +35,13 @@ class CocoInstances:
 
         Raises:
           FileNotFoundError: If there is no such file.
-          ValueError: If the file is not COCO's, or an annotation is about an image that is not
-            listed or of a category that is no class.
+          ValueError: If the file is not COCO's, an annotation is about an image that is not
+            listed or of a category that is no class, or categories are others.
         """
         self.path = json_path
         document = read_coco_json(json_path)
+        if classes is not None:
+            check_categories(document, classes, json_path)
         self._classes = classes
         self._sizes: dict[str, tuple[int, int]] = {}
         self._by_image: dict[str, list[tuple[int, dict[str, Any]]]] = {}
@@ -82,14 +85,12 @@ class CocoInstances:
         found = []
         for index, entry in self._by_image[image_id]:
             rle = self._mask(index, entry, image_id)
-            area: Any = entry.get("area")
-            if not finite_numbers([area]) or area < 0:
-                raise ValueError(
-                    f"{self.path}, annotations[{index}]: 'area' is {str(area)[:40]}, expected a "
-                    "number of pixels."
-                )
+            try:
+                area, iscrowd = read_area(entry), read_iscrowd(entry)
+            except ValueError as error:
+                raise ValueError(f"{self.path}, annotations[{index}]: {error}") from error
             category = _category(entry, self._classes)
-            found.append(TrueInstance(rle, category, float(area), bool(entry.get("iscrowd"))))
+            found.append(TrueInstance(rle, category, area, iscrowd))
         return tuple(found)
 
     def masks(self, image_id: str) -> tuple[Rle, ...]:
@@ -101,9 +102,8 @@ class CocoInstances:
         found = []
         for index, entry in self._by_image[image_id]:
             rle = self._mask(index, entry, image_id)
-            if not rle_area(rle):
-                continue
-            found.append({**rle, "iscrowd": 1} if entry.get("iscrowd") else rle)
+            if rle_area(rle):
+                found.append({**rle, "iscrowd": 1} if read_iscrowd(entry) else rle)
         return tuple(found)
 
     def _mask(self, index: int, entry: dict[str, Any], image_id: str) -> Rle:

@@ -11,11 +11,14 @@ from scipy.ndimage import find_objects
 
 from uniovseg_jax.benchmarks.benchmark import LabelMap, TrueInstance
 from uniovseg_jax.benchmarks.class_list import VOID, ClassList
+from uniovseg_jax.benchmarks.labels.categories import check_categories
 from uniovseg_jax.benchmarks.labels.coco_instances import read_image_id
 from uniovseg_jax.data.coco_file import (
     MAX_SEGMENT_ID,
     find_segments,
+    read_area,
     read_coco_json,
+    read_iscrowd,
     read_panoptic_png,
 )
 from uniovseg_jax.data.mask_sources.source import is_plain_name, whole_number
@@ -56,11 +59,12 @@ class PanopticMaps:
         Raises:
           FileNotFoundError: If the file or the folder is not there.
           ValueError: If the file is not COCO's, an image has not exactly one annotation, or a
-            segment is malformed or of a category that is no class.
+            segment is malformed or of a category that is no class, or categories are others.
         """
         self.path, self._classes = json_path, classes
         self._decoded = functools.lru_cache(_KEPT)(self._decode)
         document = read_coco_json(json_path)
+        check_categories(document, classes, json_path)
         folder = find_segments(json_path)
         self.file_names: dict[str, str] = {}
         for index, image in enumerate(document["images"]):
@@ -102,8 +106,8 @@ class PanopticMaps:
         return Segment(
             id=whole_number(info, "id", high=MAX_SEGMENT_ID),
             category=self._classes.index_of[category],
-            area=whole_number(info, "area", low=0),
-            iscrowd=bool(info.get("iscrowd")),
+            area=read_area(info),
+            iscrowd=read_iscrowd(info),
         )
 
     def hw(self, image_id: str) -> tuple[int, int]:

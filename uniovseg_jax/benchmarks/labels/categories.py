@@ -1,0 +1,60 @@
+"""The `categories` of COCO's forms: which number is which class, said by the file itself."""
+
+import pathlib
+import re
+from typing import Any
+
+from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
+from uniovseg_jax.data.mask_sources.source import whole_number
+
+
+def check_categories(document: dict[str, Any], classes: ClassList, path: pathlib.Path) -> None:
+    """Makes sure that a file numbers its classes as a list does.
+
+    Labels numbered otherwise would be scored as other classes, and PQ be near 0 beside a good mIoU.
+    A file may list some of the classes, or none. Names are spelled in many ways: only one that is
+    the name of another class is wrong.
+
+    Args:
+      document: The file's content.
+      classes: With the ids that the file should have.
+      path: For complaints.
+
+    Raises:
+      ValueError: If a category is malformed, of an id that no class has, of another class, or of
+        another kind (thing or stuff).
+    """
+    rows = document.get("categories") or []
+    if not isinstance(rows, list):
+        raise ValueError(f'{path}: expected a list "categories".')
+    named: dict[str, set[int]] = {}
+    for index, info in enumerate(classes.classes):
+        for name in _names(info.name, *info.synonyms):
+            named.setdefault(name, set()).add(index)
+    for place, row in enumerate(rows):
+        try:
+            index = classes.index_of.get(whole_number(row, "id", low=0))
+            if index is None:
+                raise ValueError(f"id {row['id']} is none of the {len(classes)} {classes.name}.")
+            _check_category(row, classes.classes[index], index, named)
+        except ValueError as error:
+            raise ValueError(f"{path}, categories[{place}]: {error}") from error
+
+
+def _check_category(
+    row: dict[str, Any], info: ClassInfo, index: int, named: dict[str, set[int]]
+) -> None:
+    owners = [named[name] for name in _names(str(row.get("name", ""))) if name in named]
+    if owners and not any(index in indices for indices in owners):
+        raise ValueError(f"id {info.id} is {row['name']!r}, expected {info.name!r}.")
+    isthing = row.get("isthing")
+    if isthing is not None and info.isthing is not None and bool(isthing) != info.isthing:
+        raise ValueError(
+            f"'isthing' of {info.name!r} is {str(isthing)[:40]}, expected {int(info.isthing)}."
+        )
+
+
+def _names(*texts: str) -> list[str]:
+    """Returns names in one spelling, whole and between commas."""
+    parts = [part for text in texts for part in (text, *text.split(","))]
+    return [re.sub("[^a-z0-9]+", " ", part.lower()).strip() for part in parts]
