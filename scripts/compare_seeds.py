@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from uniovseg_jax.eval.tinyscenes import gap_closed
+from uniovseg_jax.eval.scenes.scores import gap_closed
 
 Row = Mapping[str, float]
 # baseline, unpaired, paired -> percent or points; None where it means nothing.

@@ -16,9 +16,9 @@ from uniovseg_jax.alignment.regions import AlignmentConfig
 from uniovseg_jax.alignment.store import PairStore
 from uniovseg_jax.data.tfds import tinyscenes
 from uniovseg_jax.data.tfds.tinyscenes.builder import SIZES, TINY_SIZES
-from uniovseg_jax.eval import tinyscenes as scoring
 from uniovseg_jax.eval.oracle import write_ceiling
-from uniovseg_jax.eval.prepared import prepare_images
+from uniovseg_jax.eval.scenes import scores as scoring
+from uniovseg_jax.eval.scenes.images import prepare_images
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.locks import held_alone

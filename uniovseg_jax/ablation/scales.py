@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from uniovseg_jax.eval.matching_accuracy import RegionNamer, SizeSets, measure_accuracy
-from uniovseg_jax.eval.tinyscenes import JOINT_VOCABULARY
+from uniovseg_jax.eval.scenes.scores import JOINT_VOCABULARY
 from uniovseg_jax.eval.true_regions import TrueRegions
 from uniovseg_jax.packed_masks import PackedMasks
 from uniovseg_jax.text_encoder import TextEncoder

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from uniovseg_jax.eval.tinyscenes import gap_closed
+from uniovseg_jax.eval.scenes.scores import gap_closed
 
 # What is an oracle, and what changes from one row to the next.
 _TITLES = {

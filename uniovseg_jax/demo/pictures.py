@@ -11,7 +11,7 @@ from uniovseg_jax.alignment.store import PairStore
 from uniovseg_jax.data.tfds.tinyscenes import JOINT_NAMES, STUFF
 from uniovseg_jax.demo.report import FailurePicture, PairPicture, ScenePicture
 from uniovseg_jax.eval.oracle import OracleImage, count_correct_pairs
-from uniovseg_jax.eval.prepared import PreparedImage
+from uniovseg_jax.eval.scenes.images import PreparedImage
 from uniovseg_jax.inference.results import Segmentation
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter
 from uniovseg_jax.masks import rle_decode

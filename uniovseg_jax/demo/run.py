@@ -18,9 +18,9 @@ from uniovseg_jax.data.tfds.tinyscenes.builder import SIZES, TINY_SIZES
 from uniovseg_jax.demo import pictures as pictures_lib
 from uniovseg_jax.demo.progress import Progress, peak_memory_gib
 from uniovseg_jax.demo.report import Pictures, write_report
-from uniovseg_jax.eval import tinyscenes as scoring
 from uniovseg_jax.eval.oracle import write_ceiling
-from uniovseg_jax.eval.prepared import PreparedImage, prepare_images
+from uniovseg_jax.eval.scenes import scores as scoring
+from uniovseg_jax.eval.scenes.images import PreparedImage, prepare_images
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter, SegmenterConfig
 from uniovseg_jax.proposals import ProposalConfig
 from uniovseg_jax.text_encoder import TextEncoder

@@ -1,4 +1,4 @@
-"""What all rows of an evaluation share: proposals and pooled vectors of images with a truth."""
+"""What all rows share: proposals and pooled vectors of scenes with their truth."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -3,8 +3,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from uniovseg_jax.eval.prepared import prepare_images
-from uniovseg_jax.eval.tinyscenes import make_embed
+from uniovseg_jax.eval.scenes.images import prepare_images
+from uniovseg_jax.eval.scenes.scores import make_embed
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.models.presets import get_preset
 from uniovseg_jax.models.uniovseg import UniOVSeg, init_variables

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from uniovseg_jax.data.tfds.tinyscenes import JOINT_NAMES
-from uniovseg_jax.eval import tinyscenes as scoring
 from uniovseg_jax.eval.panoptic import Segment
-from uniovseg_jax.eval.prepared import PreparedImage
+from uniovseg_jax.eval.scenes import scores as scoring
+from uniovseg_jax.eval.scenes.images import PreparedImage
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.models.presets import get_preset

@@ -1,0 +1,1 @@
+"""The rows of the tinyscenes experiment: many adapters, scored on the same proposals."""
