@@ -1,6 +1,6 @@
 """Scores predictions on disk, of any model, against truth on disk: label maps and panoptic maps.
 
-`score_objects.py` does the same for files of single masks.
+`score_objects.py` and `score_prompts.py` do the same for files of single masks.
 """
 
 import dataclasses
