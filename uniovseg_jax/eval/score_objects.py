@@ -21,9 +21,10 @@ from uniovseg_jax.eval.coco_files import (
     of_size,
     read_flag,
     read_results,
+    stated_area,
 )
 from uniovseg_jax.eval.instance import MEASURES, InstanceScores, PredictedInstance
-from uniovseg_jax.eval.score_files import FileScores, make_table, percent
+from uniovseg_jax.eval.score_files import FileScores, make_table, nothing_to_score, percent
 from uniovseg_jax.masks import rle_area
 
 
@@ -37,17 +38,16 @@ def score_instances(
 
     Raises:
       FileNotFoundError: If a file is not there.
-      ValueError: If files are malformed or do not fit each other.
+      ValueError: If files are malformed or do not fit each other, or nothing is to be scored.
       ImportError: If pycocotools is not installed.
     """
     truth = TrueObjects(gt_json)
-    if truth.classes is None:
-        raise ValueError(f'{truth.path} has no list "categories", by which objects are scored.')
+    classes = truth.classes
     found = read_results(pathlib.Path(pred_json), truth)
-    scores = InstanceScores(len(truth.classes))
+    scores = InstanceScores(len(classes))
     for image_id in tqdm.tqdm(truth.sizes, unit="image"):
         predicted = [
-            at(where, _predicted, entry, truth.classes, truth.sizes[image_id])
+            at(where, _predicted, entry, classes, truth.sizes[image_id])
             for where, entry in found.get(image_id, [])
         ]
         true = [
@@ -55,10 +55,12 @@ def score_instances(
         ]
         scores.add(image_id, predicted, true)
     computed = scores.compute()
+    if not computed["all"]["classes"]:
+        raise nothing_to_score(f"{truth.path} has no object besides crowds")
     result = {name: percent(computed["all"][name]) for name in MEASURES}
     rows = [
         (info.id, info.name, *(percent(computed["per_class"][name][index]) for name in MEASURES))
-        for index, info in enumerate(truth.classes.classes)
+        for index, info in enumerate(classes.classes)
     ]
     table = make_table(("id", "class", "AP", "AP50", "AP75", "APs", "APm", "APl"), rows)
     return FileScores({"all": {**result, "n": computed["all"]["classes"]}}, table)
@@ -71,17 +73,11 @@ def _predicted(
     return PredictedInstance(rle, _category(entry, classes), finite_number(entry, "score"))
 
 
-def _true(entry: Mapping[str, Any], truth: TrueObjects, image_id: int | str) -> TrueInstance:
+def _true(entry: dict[str, Any], truth: TrueObjects, image_id: int | str) -> TrueInstance:
     rle = truth.mask(entry, image_id)
-    # Where none is stated it is counted.
-    stated = entry.get("area") is not None
-    area = finite_number(entry, "area") if stated else float(rle_area(rle))
-    assert truth.classes is not None  # Its caller has looked.
-    return TrueInstance(rle, _category(entry, truth.classes), area, _crowd(entry))
-
-
-def _crowd(entry: Mapping[str, Any]) -> bool:
-    return read_flag(dict(entry), "iscrowd", 0)
+    area = stated_area(entry)
+    area = float(rle_area(rle)) if area is None else area
+    return TrueInstance(rle, _category(entry, truth.classes), area, read_flag(entry, "iscrowd", 0))
 
 
 def _category(entry: Mapping[str, Any], classes: ClassList) -> int:

@@ -24,8 +24,8 @@ from uniovseg_jax.eval.coco_files import (
     read_results,
 )
 from uniovseg_jax.eval.promptable import MODES, PromptableScores, TrueMasks, prompts_inside
-from uniovseg_jax.eval.score_files import FileScores, make_table, percent
-from uniovseg_jax.masks import MAX_SIDE, rle_decode
+from uniovseg_jax.eval.score_files import FileScores, make_table, nothing_to_score, percent
+from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.packed_masks import PackedMasks, packed_iou
 from uniovseg_jax.polygons import finite_numbers
 
@@ -85,7 +85,7 @@ def score_prompted(
         if mode == "grid_any":
             answers = [list(range(len(results)))] * len(masks)
         elif mode == "grid_inside":
-            answers = _answers_inside(results, masks)
+            answers = _answers_inside(results, masks, hw)
         else:
             answers = _answers(entries, results, masks)
         unanswered += sum(not own for own in answers)
@@ -100,7 +100,8 @@ def score_prompted(
             values[f"{mode}_ranked"] = np.array(first, np.float64)
         scores.add(values)
     if not scores.totals:
-        raise ValueError(f"{truth.path} has no mask of at least {min_area:g} of its image.")
+        least = f" of at least {min_area:g} of its image" if min_area else ""
+        raise nothing_to_score(f"{truth.path} has no mask{least} besides crowds and empty ones")
     result = {
         name: {
             "iou": percent(score["iou"]),
@@ -138,28 +139,35 @@ def _answers(entries: Entries, results: Entries, masks: TrueMasks) -> list[list[
     return [answers[entries[index][1]["id"]] for index in masks.indices.tolist()]
 
 
-def _answers_inside(results: Entries, masks: TrueMasks) -> list[list[int]]:
+def _answers_inside(results: Entries, masks: TrueMasks, hw: tuple[int, int]) -> list[list[int]]:
     """Returns for each scored mask which results count in the mode `grid_inside`."""
     if not results:
         return [[]] * len(masks)
-    points = np.array([at(where, _point, entry) for where, entry in results], np.float64)
+    points = np.array([at(where, _point, entry, hw) for where, entry in results], np.float64)
     # Several results may have one point; points by rows, as a grid has them.
     unique_yx, place = np.unique(points[:, ::-1], axis=0, return_inverse=True)
     inside = prompts_inside(masks, unique_yx[:, ::-1])[:, place.reshape(-1)]
     return [np.flatnonzero(row).tolist() for row in inside]
 
 
-def _point(entry: Mapping[str, Any]) -> list[float]:
+def _point(entry: Mapping[str, Any], hw: tuple[int, int]) -> list[float]:
+    """Returns the point (x, y) of a result, which lies within the edges of the image's pixels."""
     points = entry.get("point_coords")
     if not (
         isinstance(points, list)
         and len(points) == 1
         and finite_numbers(points[0])
         and len(points[0]) == 2
-        and max(map(abs, points[0])) <= MAX_SIDE
     ):
         raise ValueError(f"'point_coords' is {str(points)[:40]}, expected one point, [[x, y]].")
-    return list(map(float, points[0]))
+    (x, y), (height, width) = points[0], hw
+    # One in the frame of a network's input would count at the border without a word.
+    if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+        raise ValueError(
+            f"'point_coords' is {str(points)[:40]}, outside of its image, which has a width of "
+            f"{width} and a height of {height}; expected [[x, y]] in pixels of the image."
+        )
+    return [float(x), float(y)]
 
 
 def _iou_matrix(
