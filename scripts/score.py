@@ -23,9 +23,10 @@ promptable: the same, where categories play no part. A result may say with "prom
     box                 the best of those that answer its box
 
 Prints a table and, as its last line, one JSON object: by group the scores in percent. No model is
-loaded. Exit code: 0; 2 if the files cannot be scored.
+loaded. Exit code: 0; 2 if the files cannot be scored or hold nothing to score.
 """
 
+import io
 import json
 import sys
 
@@ -34,7 +35,8 @@ from absl import app, flags
 from uniovseg_jax.command_line import parse_flags
 from uniovseg_jax.eval.promptable import MODES
 from uniovseg_jax.eval.score_files import FileScores, score_panoptic, score_semantic
-from uniovseg_jax.eval.score_objects import score_instances, score_prompted
+from uniovseg_jax.eval.score_objects import score_instances
+from uniovseg_jax.eval.score_prompts import score_prompted
 
 # By task: flags that it needs, flags that it knows besides.
 _FLAGS = {
@@ -70,6 +72,8 @@ def check_flags() -> None:
     given = {name for name in names if FLAGS[name].value is not None}
     if missing := [name for name in needed if name not in given]:
         raise ValueError(f"--task={FLAGS.task} needs --{', --'.join(missing)}.")
+    if empty := sorted(name for name in given if FLAGS[name].value in ("", [""])):
+        raise ValueError(f"--{empty[0]} is empty.")
     if unused := sorted(given - {*needed, *known}):
         raise ValueError(f"--task={FLAGS.task} has no use for --{', --'.join(unused)}.")
 
@@ -98,6 +102,9 @@ def main(_: list[str]) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2
+    # A terminal may not have every character of a class's name.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     for note in scored.notes:
         print(note, file=sys.stderr)
     print(scored.table)

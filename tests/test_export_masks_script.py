@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from uniovseg_jax.eval.promptable import center_point
-from uniovseg_jax.eval.score_objects import score_prompted
+from uniovseg_jax.eval.score_prompts import score_prompted
 from uniovseg_jax.masks import rle_decode, rle_encode
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -1,6 +1,8 @@
 """Images of every kind."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -185,3 +187,20 @@ def test_label_maps_of_16_bits_keep_them_and_fractions_are_refused():
     Image.fromarray(labels.astype(np.float32)).save(file, "TIFF")
     with pytest.raises(ValueError, match="a is no label map"):
         image_io.read_labels(file.getvalue(), "a")
+
+
+def test_segment_ids_of_16_bits_are_refused():
+    # Pillow reads such a file and writes none.
+    def chunk(name, content):
+        checksum = zlib.crc32(name + content).to_bytes(4, "big")
+        return len(content).to_bytes(4, "big") + name + content + checksum
+
+    def png(bits):
+        header = struct.pack(">IIBBBBB", 2, 1, bits, 2, 0, 0, 0)
+        pixels = np.array([[7, 1, 0], [9, 0, 2]], f">u{bits // 8}").tobytes()
+        body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" + pixels))
+        return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+    assert image_io.read_segment_ids(png(8), "a").tolist() == [[7 + 256, 9 + 2 * 65536]]
+    with pytest.raises(ValueError, match="a must be a PNG file of 8-bit colours, got 16 bits"):
+        image_io.read_segment_ids(png(16), "a")

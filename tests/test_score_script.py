@@ -1,6 +1,7 @@
 """scripts/score.py by its command line: the last line, and what it refuses."""
 
 import copy
+import io
 import json
 import os
 import pathlib
@@ -173,6 +174,24 @@ def test_classes_of_one_name_are_told_apart_by_their_ids(script, panoptic, capsy
     assert printed.out.count("| screen |") == len(CLASSES)
 
 
+def test_faults_of_the_truth_are_those_of_its_file(script, tmp_path, capsys):
+    ids = np.ones((2, 2), np.int32)
+    for name in ("gt", "pred"):
+        write_maps(tmp_path, name, {1: (ids, (Segment(1, 0),))})
+    document = json.loads((tmp_path / "gt.json").read_text())
+    (info,) = document["annotations"][0]["segments_info"]
+    where = f"{tmp_path / 'gt.json'}, image 1: "
+    for infos, message in (
+        ([info, info], "segment 1 is listed twice"),
+        ([{**info, "category_id": 77}, info], "segment 1 is listed twice"),
+        ([{**info, "area": 0}], "Segment 1 of the ground truth states an area of 0"),
+        ([{**info, "area": -4}], "'area' is -4, expected a number of pixels, at least 0"),
+    ):
+        document["annotations"][0]["segments_info"] = infos
+        write_json(tmp_path / "gt.json", document)
+        assert complaint(script, capsys, *panoptic_flags(tmp_path)).startswith(where + message)
+
+
 def test_areas_below_the_pixels_are_told(script, tmp_path, capsys):
     ids = np.ones((2, 2), np.int32)
     write_maps(tmp_path, "gt", {1: (ids, (Segment(1, 0, area=3),))})
@@ -329,6 +348,17 @@ def test_suffixes_choose_the_files_and_are_no_part_of_the_name(script, tmp_path,
     assert "has a label map" in complaint(script, capsys, *arguments, "--gt_suffix=_labelIds.png")
 
 
+def test_a_folder_named_like_a_map_is_none_and_a_dead_link_is_one(script, tmp_path, capsys):
+    for name in ("gt", "pred"):
+        save(tmp_path / name / "a.png", np.array([[0]], np.uint8))
+        (tmp_path / name / "b.png").mkdir()
+    arguments = semantic_flags(tmp_path, "--num_classes=2")
+    assert last_line(script, capsys, *arguments)[0]["all"]["pacc"] == 100.0
+    for name in ("gt", "pred"):
+        (tmp_path / name / "c.png").symlink_to("nowhere.png")
+    assert "c.png" in complaint(script, capsys, *arguments)
+
+
 def test_a_bad_label_is_reported_under_its_own_file(script, tmp_path, capsys):
     save(tmp_path / "gt" / "a.png", np.array([[5]], np.uint8))
     save(tmp_path / "pred" / "a.png", np.array([[0]], np.uint8))
@@ -476,6 +506,7 @@ RESULT = {"image_id": 1, "category_id": 3, "segmentation": MASK, "score": 0.5, "
         ({"category_id": 4}, {}, "annotations[0]: The category_id 4"),
         ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, {}, "annotations[0]: A polygon must be"),
         ({"iscrowd": 3}, {}, "annotations[0]: 'iscrowd' is 3"),
+        ({"area": -4}, {}, "annotations[0]: 'area' is -4, expected a number of pixels"),
         ({"image_id": 3}, {}, "annotations[0] is about image 3"),
     ],
 )
@@ -488,12 +519,14 @@ def test_objects_that_do_not_fit_are_one_sentence(script, tmp_path, capsys, trut
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": None}, 'lists "images" and "annotations"'),
+        ({"images": None}, 'expected an object with the list "images"'),
+        ({"annotations": {}}, 'expected an object with the list "annotations"'),
         ({"images": [{"id": 1, "height": 5}]}, "images[0]: 'width' is None"),
         ({"images": [{"id": 1, "height": 5.5, "width": 5}]}, "images[0]: 'height' is 5.5"),
         ({"images": [{"id": 1, "height": 65536, "width": 65536}]}, "pixels"),
         ({"images": TRUTH["images"] * 2}, "two images of id 1"),
-        ({"categories": []}, 'the list "categories"'),
+        ({"categories": []}, 'gt.json has an empty list "categories"; expected at least one.'),
+        ({"categories": None}, 'expected an object with the list "categories"'),
     ],
 )
 def test_truth_of_another_form_is_one_sentence(script, tmp_path, capsys, change, message):
@@ -501,7 +534,7 @@ def test_truth_of_another_form_is_one_sentence(script, tmp_path, capsys, change,
     assert message in complaint(script, capsys, *arguments)
     without = {key: value for key, value in TRUTH.items() if key != "categories"}
     arguments = object_flags(tmp_path, "instance", without, [RESULT])
-    assert 'no list "categories"' in complaint(script, capsys, *arguments)
+    assert 'the list "categories"' in complaint(script, capsys, *arguments)
     arguments = object_flags(tmp_path, "instance", TRUTH, {"annotations": []})
     assert "expected a list of results" in complaint(script, capsys, *arguments)
 
@@ -658,10 +691,76 @@ def test_answers_that_do_not_fit_are_one_sentence(script, tmp_path, capsys, chan
     assert message in complaint(script, capsys, *arguments)
 
 
-def test_nothing_to_score_is_said(script, tmp_path, capsys):
-    empty = {**TRUTH, "annotations": []}
-    arguments = object_flags(tmp_path, "promptable", empty, [], "--mode=box")
-    assert "gt.json has no mask" in complaint(script, capsys, *arguments)
+@pytest.mark.parametrize("categories", [[], None, [{"name": "no id"}]])
+def test_categories_play_no_part_for_prompts(script, tmp_path, capsys, categories):
+    truth = {**TRUTH, "categories": categories}
+    arguments = object_flags(tmp_path, "promptable", truth, [RESULT], "--mode=box")
+    assert last_line(script, capsys, *arguments)[0]["box"]["iou"] == 100.0
+
+
+def test_points_of_another_frame_are_refused(script, tmp_path, capsys):
+    height, width = HW
+    right, low = width - 0.5, height - 0.5
+    for x, y in ((-0.5, -0.5), (right, low)):
+        arguments = object_flags(
+            tmp_path, "promptable", TRUTH, [{**RESULT, "point_coords": [[x, y]]}]
+        )
+        found, _ = last_line(script, capsys, *arguments, "--mode=grid_inside")
+        assert found["grid_inside"]["iou"] == 100.0
+    for x, y in ((right + 0.1, 3), (3, low + 0.1), (-0.6, 3), (3, -0.6), (10**400, 3)):
+        results = [{**RESULT, "point_coords": [point]} for point in ([3, 3], [x, y])]
+        arguments = object_flags(tmp_path, "promptable", TRUTH, results, "--mode=grid_inside")
+        message = complaint(script, capsys, *arguments)
+        assert "results.json: [1]: 'point_coords' is [[" in message
+        assert f"outside of its image, which has a width of {width} and a height of {height}" in (
+            message
+        )
+
+
+# --- Nothing to score --------------------------------------------------------------------------
+
+CROWD = {**TRUTH, "annotations": [{**TRUTH["annotations"][0], "iscrowd": 1}]}
+
+
+@pytest.mark.parametrize("more", [("instance",), ("promptable", "--mode=box")], ids=lambda m: m[0])
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        ({**TRUTH, "images": []}, 'gt.json has an empty list "images"; expected at least one.'),
+        ({**TRUTH, "annotations": []}, 'gt.json has an empty list "annotations"; expected at'),
+        (CROWD, "There is nothing to score: "),
+    ],
+)
+def test_a_truth_without_objects_is_an_error(script, tmp_path, capsys, more, truth, message):
+    task, *flags = more
+    assert message in complaint(script, capsys, *object_flags(tmp_path, task, truth, [], *flags))
+
+
+def test_the_least_area_is_named_only_if_it_was_given(script, tmp_path, capsys):
+    arguments = object_flags(tmp_path, "promptable", CROWD, [], "--mode=box")
+    assert "gt.json has no mask besides crowds" in complaint(script, capsys, *arguments)
+    message = complaint(script, capsys, *arguments, "--min_area=0.5")
+    assert "gt.json has no mask of at least 0.5 of its image besides crowds" in message
+
+
+def test_a_panoptic_truth_without_segments_is_an_error(script, tmp_path, capsys):
+    ids = np.ones((2, 2), np.int32)
+    write_maps(tmp_path, "pred", {1: (ids, (Segment(1, 0),))})
+    write_maps(tmp_path, "gt", {1: (0 * ids, ())})
+    message = complaint(script, capsys, *panoptic_flags(tmp_path))
+    assert "nothing to score" in message and "gt.json has no segment of a listed class" in message
+    document = json.loads((tmp_path / "gt.json").read_text())
+    write_json(tmp_path / "gt.json", {**document, "annotations": []})
+    message = complaint(script, capsys, *panoptic_flags(tmp_path))
+    assert 'gt.json has an empty list "annotations"; expected at least one.' in message
+
+
+def test_label_maps_with_only_ignored_pixels_are_an_error(script, tmp_path, capsys):
+    save(tmp_path / "gt" / "a.png", np.array([[255, 255]], np.uint8))
+    save(tmp_path / "pred" / "a.png", np.array([[0, 1]], np.uint8))
+    arguments = semantic_flags(tmp_path, "--num_classes=2", "--ignore=255")
+    message = complaint(script, capsys, *arguments)
+    assert "nothing to score" in message and f"{tmp_path / 'gt'} have no pixel" in message
 
 
 # --- All ---------------------------------------------------------------------------------------
@@ -685,10 +784,41 @@ def test_nothing_to_score_is_said(script, tmp_path, capsys):
         ),
         (("--task=instance", "--gt_json=none", "--pred_json=none"), "none cannot be read"),
         (("--task=instance", "more"), "Unexpected argument 'more'"),
+        (("--task=instance", "--gt_json=none", "--pred_json="), "--pred_json is empty"),
+        (
+            ("--task=semantic", "--gt_dir=", "--pred_dir=b", "--num_classes=2"),
+            "--gt_dir is empty",
+        ),
+        (
+            ("--task=semantic", "--gt_dir=a", "--pred_dir=b", "--num_classes=2", "--ignore="),
+            "--ignore is empty",
+        ),
     ],
 )
 def test_wrong_flags_are_one_sentence(script, capsys, arguments, message):
     assert message in complaint(script, capsys, *arguments)
+
+
+def test_names_that_the_terminal_has_no_character_for_are_escaped(script, tmp_path, monkeypatch):
+    rows = [{"id": 3, "name": "caf\u00e9"}, {"id": 7, "name": "\ud800"}]
+    arguments = object_flags(tmp_path, "instance", {**TRUTH, "categories": rows}, [RESULT])
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert call(script, *arguments) == 0
+    terminal.seek(0)
+    *table, scores = terminal.read().splitlines()
+    assert "| 3 | caf\\xe9 |" in table[2] and "| 7 | \\ud800 |" in table[3]
+    assert json.loads(scores)["all"]["ap"] == 100.0
+
+
+def test_numbers_that_no_float_holds_are_one_sentence(script, tmp_path, capsys):
+    annotation = {**TRUTH["annotations"][0], "area": 10**400}
+    for truth, change, message in (
+        ({**TRUTH, "annotations": [annotation]}, {}, "annotations[0]: 'area' is 1000"),
+        (TRUTH, {"score": -(10**400)}, "[0]: 'score' is -1000"),
+    ):
+        arguments = object_flags(tmp_path, "instance", truth, [{**RESULT, **change}])
+        assert message in complaint(script, capsys, *arguments)
 
 
 def test_no_model_library_is_loaded(tmp_path):

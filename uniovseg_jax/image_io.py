@@ -14,6 +14,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # Larger files are refused before they are decoded.
 MAX_PIXELS = 1 << 26
 _ORIENTATION = 0x0112
+# Where a PNG file states how many bits a channel has.
+_PNG_BITS = 24
 # Orientations that exchange height and width.
 _SIDEWAYS = (5, 6, 7, 8)
 
@@ -154,6 +156,9 @@ def read_segment_ids(encoded: bytes, name: str) -> Int32[np.ndarray, "h w"]:
         kind, pixels = (image.format, image.mode), np.asarray(image)
     if kind not in (("PNG", "RGB"), ("PNG", "RGBA")):
         raise ValueError(f"{name} must be a PNG file of 8-bit colours, got {kind}.")
+    # Of 16 bits Pillow gives the upper half. The header comes first, and so do its fields.
+    if (bits := encoded[_PNG_BITS]) != 8:
+        raise ValueError(f"{name} must be a PNG file of 8-bit colours, got {bits} bits.")
     # In int32 before the factors, which leave 8 bits.
     ids = pixels[..., 2].astype(np.int32)
     for channel in (1, 0):

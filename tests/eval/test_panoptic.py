@@ -5,7 +5,7 @@ import pytest
 from made_panoptic import CLASSES, quality_by_definition, random_image
 from PIL import Image
 
-from uniovseg_jax.eval.panoptic import PanopticScores, Segment, count_pairs
+from uniovseg_jax.eval.panoptic import PanopticScores, Segment, TruthError, count_pairs
 from uniovseg_jax.eval.panoptic_files import write_panoptic_json, write_panoptic_map
 
 IS_THING = (True, True, False)
@@ -122,7 +122,7 @@ def test_an_area_below_the_pixels_takes_pq_above_one_hundred_and_is_counted():
     assert scores.understated == 1
     assert scores.notes()[0].startswith("1 segments of the truth state a smaller area")
     assert PanopticScores(IS_THING).notes() == ()
-    with pytest.raises(ValueError, match="states an area of 0"):
+    with pytest.raises(TruthError, match="states an area of 0"):
         scores.add(predicted, [Segment(1, 2)], target, [Segment(1, 2, area=0)])
 
 

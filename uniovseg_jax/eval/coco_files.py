@@ -1,5 +1,7 @@
 """What COCO's annotation and results files hold, checked; `panoptic_files.py` adds the maps."""
 
+import contextlib
+import functools
 import math
 import os
 import pathlib
@@ -24,7 +26,6 @@ class TrueObjects:
     Attributes:
       path: The file.
       sizes: Height and width by image id.
-      classes: In the order of their ids; None if the file has none.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -32,17 +33,14 @@ class TrueObjects:
 
         Raises:
           FileNotFoundError: If it is not there.
-          ValueError: If it is not of this form or an annotation belongs to no listed image.
+          ValueError: If it is not of this form, has no image or no annotation, or an annotation
+            belongs to no listed image.
         """
         self.path = pathlib.Path(path)
         document = read_json(self.path)
-        found = document if isinstance(document, dict) else {}
-        images, annotations = found.get("images"), found.get("annotations")
-        if not isinstance(images, list) or not isinstance(annotations, list):
-            raise ValueError(
-                f'{self.path}: expected an object with lists "images" and "annotations".'
-            )
-        self.classes = read_classes(found, self.path) if "categories" in found else None
+        images = read_list(document, "images", self.path)
+        annotations = read_list(document, "annotations", self.path)
+        self._categories = {"categories": document.get("categories")}
         self.sizes: dict[int | str, tuple[int, int]] = {}
         for place, entry in enumerate(images):
             where = f"{self.path}: images[{place}]"
@@ -54,6 +52,15 @@ class TrueObjects:
                 raise ValueError(f"{where}: {height} x {width} is more than {MAX_PIXELS} pixels.")
             self.sizes[image_id] = height, width
         self._by_image = group_by_image(annotations, self.path, self.sizes, "annotations")
+
+    @functools.cached_property
+    def classes(self) -> ClassList:
+        """In the order of their ids; read when asked for, since prompts need none.
+
+        Raises:
+          ValueError: As `read_classes`.
+        """
+        return read_classes(self._categories, self.path)
 
     def entries(self, image_id: int | str) -> Entries:
         """Returns the annotations of an image, each with its place in words."""
@@ -132,6 +139,20 @@ def read_json(path: pathlib.Path) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
+def read_list(document: Any, name: str, path: pathlib.Path) -> list[Any]:
+    """Returns one of the lists of a COCO file.
+
+    Raises:
+      ValueError: If there is none, or nothing in it.
+    """
+    rows = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(rows, list):
+        raise ValueError(f'{path}: expected an object with the list "{name}".')
+    if not rows:
+        raise ValueError(f'{path} has an empty list "{name}"; expected at least one.')
+    return rows
+
+
 def read_classes(document: Any, path: pathlib.Path, with_things: bool = False) -> ClassList:
     """Returns the `categories` of a COCO file in the order of their ids, which is that of scores.
 
@@ -143,11 +164,8 @@ def read_classes(document: Any, path: pathlib.Path, with_things: bool = False) -
     Raises:
       ValueError: If there are none, or one is malformed or there twice.
     """
-    rows = document.get("categories") if isinstance(document, dict) else None
-    if not isinstance(rows, list) or not rows:
-        raise ValueError(f'{path}: expected an object with the list "categories".')
     infos: dict[int, ClassInfo] = {}
-    for place, row in enumerate(rows):
+    for place, row in enumerate(read_list(document, "categories", path)):
         where = f"{path}: categories[{place}]"
         number = at(where, whole_number, row, "id", 0)
         isthing = at(where, read_flag, row, "isthing") if with_things else None
@@ -189,9 +207,26 @@ def finite_number(entry: Mapping[str, Any], key: str) -> float:
       ValueError: If it is not there or not finite.
     """
     value = entry.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{key!r} is {str(value)[:40]}, expected a finite number.")
-    return float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        # Whole numbers of JSON have no end: some have no float.
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+    raise ValueError(f"{key!r} is {str(value)[:40]}, expected a finite number.")
+
+
+def stated_area(entry: Mapping[str, Any]) -> float | None:
+    """Returns the `area` of an annotation in pixels; None where it states none.
+
+    Raises:
+      ValueError: If it is no finite number or less than 0.
+    """
+    if entry.get("area") is None:
+        return None
+    area = finite_number(entry, "area")
+    if area < 0:
+        raise ValueError(f"'area' is {area:g}, expected a number of pixels, at least 0.")
+    return area
 
 
 def _side(entry: dict[str, Any], key: str) -> int:

@@ -1,7 +1,7 @@
 """Writes the true masks of a benchmark as a COCO file, so that any other model can be asked.
 
 Every mask comes with the prompts that our own models get: its centre point and its tight box. What
-a model answers is scored by `score_objects.score_prompted`, by the ids of annotations.
+a model answers is scored by `score_prompts.score_prompted`, by the ids of annotations.
 """
 
 import json

@@ -11,6 +11,10 @@ VOID_ID = 0
 _COUNTERS = ("iou_sum", "true_positive", "false_positive", "false_negative")
 
 
+class TruthError(ValueError):
+    """A fault of the ground truth, not of what was predicted."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Segment:
     """One segment of a panoptic map.
@@ -72,7 +76,8 @@ class PanopticScores:
 
         Raises:
           ValueError: If the sizes differ, a list names an id twice, a predicted id is in the map
-            and not in the list, or in the list without a pixel, or a stated area leaves no union.
+            and not in the list, or in the list without a pixel.
+          TruthError: If an area that the truth states leaves no union.
         """
         if predicted.shape != target.shape:
             raise ValueError(
@@ -101,7 +106,7 @@ class PanopticScores:
                 continue
             union = true_area[t] + guess_area[p] - intersection - shared.get((VOID_ID, p), 0)
             if union == 0:
-                raise ValueError(
+                raise TruthError(
                     f"Segment {t} of the ground truth states an area of {true_area[t]}, far less "
                     "than its pixels."
                 )

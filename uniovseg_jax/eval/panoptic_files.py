@@ -4,6 +4,7 @@ As panopticapi reads them: a pixel's id is R + 256 G + 65536 B, 0 is void, and t
 segments of every image with the ids of their classes in the data set, not with our indices.
 """
 
+import collections
 import json
 import os
 import pathlib
@@ -19,11 +20,12 @@ from uniovseg_jax.data.coco_file import MAX_SEGMENT_ID
 from uniovseg_jax.data.mask_sources.source import whole_number
 from uniovseg_jax.eval.coco_files import (
     at,
-    finite_number,
     read_classes,
     read_flag,
     read_image_id,
     read_json,
+    read_list,
+    stated_area,
 )
 from uniovseg_jax.eval.panoptic import VOID_ID, Segment
 from uniovseg_jax.files import write_whole
@@ -57,16 +59,14 @@ class PanopticFiles:
 
         Raises:
           FileNotFoundError: If the file or the folder is not there.
-          ValueError: If it is not of this form.
+          ValueError: If it is not of this form or lists no image.
         """
         self.path = pathlib.Path(path)
-        self._folder = self.path.with_suffix("") if folder is None else pathlib.Path(folder)
         document = read_json(self.path)
+        self._folder = self.path.with_suffix("") if folder is None else pathlib.Path(folder)
         if not self._folder.is_dir():
             raise FileNotFoundError(f"There is no folder {self._folder} with the PNG files.")
-        entries = document.get("annotations") if isinstance(document, dict) else None
-        if not isinstance(entries, list):
-            raise ValueError(f'{self.path}: expected an object with the list "annotations".')
+        entries = read_list(document, "annotations", self.path)
         self._is_truth = classes is None
         self.classes = classes or read_classes(document, self.path, with_things=True)
         self.unlisted = 0
@@ -103,6 +103,9 @@ class PanopticFiles:
         if pathlib.PurePath(name).is_absolute() or ".." in pathlib.PurePath(name).parts:
             raise ValueError(f"{where}: {name[:80]!r} is not the name of a file in a folder.")
         found = [at(where, self._segment, info) for info in infos]
+        listed = collections.Counter(info["id"] for info in infos)
+        if len(listed) < len(infos):
+            raise ValueError(f"{where}: segment {listed.most_common(1)[0][0]} is listed twice.")
         segments = tuple(segment for segment in found if segment is not None)
         self.unlisted += len(found) - len(segments)
         path = self._folder / name
@@ -112,6 +115,8 @@ class PanopticFiles:
             raise FileNotFoundError(
                 f"{path}, the map of image {image_id}, cannot be read: {error.strerror}."
             ) from error
+        except ValueError as error:  # A null character, or half of a surrogate pair.
+            raise ValueError(f"{where}: {name[:80]!r} cannot be the name of a file.") from error
         return read_segment_ids(encoded, str(path)), segments, path
 
     def _segment(self, info: Any) -> Segment | None:
@@ -128,8 +133,7 @@ class PanopticFiles:
         index = self.classes.index_of[category]
         if not self._is_truth:  # Whatever else is stated plays no part.
             return Segment(number, index)
-        area = None if info.get("area") is None else finite_number(info, "area")
-        return Segment(number, index, area, read_flag(info, "iscrowd", 0))
+        return Segment(number, index, stated_area(info), read_flag(info, "iscrowd", 0))
 
 
 def write_panoptic_map(

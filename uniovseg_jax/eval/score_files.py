@@ -1,6 +1,6 @@
 """Scores predictions on disk, of any model, against truth on disk: label maps and panoptic maps.
 
-`score_objects.py` does the same for files of single masks.
+`score_objects.py` and `score_prompts.py` do the same for files of single masks.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 from jaxtyping import Int32
 
-from uniovseg_jax.eval.panoptic import PanopticScores
+from uniovseg_jax.eval.panoptic import PanopticScores, TruthError
 from uniovseg_jax.eval.panoptic_files import PanopticFiles
 from uniovseg_jax.eval.semantic import SemanticScores
 from uniovseg_jax.image_io import read_labels
@@ -33,7 +33,7 @@ class FileScores:
     """What came of a comparison.
 
     Attributes:
-      result: Ready for JSON: by group, scores in percent, None where there was nothing to score.
+      result: Ready for JSON: by group, scores in percent, None where a group has nothing to score.
       table: Of all classes or modes, to be read.
       notes: What is odd about the files although they could be scored.
     """
@@ -58,7 +58,7 @@ def score_panoptic(
 
     Raises:
       FileNotFoundError: If a file is not there.
-      ValueError: If files are malformed or do not fit each other.
+      ValueError: If files are malformed or do not fit each other, or nothing is to be scored.
     """
     truth = PanopticFiles(gt_json, gt_dir)
     prediction = PanopticFiles(pred_json, pred_dir, truth.classes)
@@ -68,9 +68,13 @@ def score_panoptic(
         target, target_segments, _ = truth.read(image_id)
         try:
             scores.add(predicted, predicted_segments, target, target_segments)
+        except TruthError as error:
+            raise ValueError(f"{truth.path}, image {image_id}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     computed = scores.compute()
+    if not computed["all"]["classes"]:
+        raise nothing_to_score(f"{truth.path} has no segment of a listed class besides crowds")
     result = {
         group: {
             **{name: percent(computed[group][name]) for name in ("pq", "sq", "rq")},
@@ -154,6 +158,8 @@ def score_semantic(
             raise ValueError(f"{prediction[name]}: {error}") from error
     computed = scores.compute()
     pixels = scores.confusion.sum(axis=0)
+    if not pixels.any():
+        raise nothing_to_score(f"the label maps of {gt_dir} have no pixel that is not ignored")
     names = {"mean_accuracy": "macc", "pixel_accuracy": "pacc"}
     result = {
         names.get(name, name): percent(computed[name])
@@ -168,6 +174,11 @@ def score_semantic(
     classes = [label for label in ignored if 0 <= label < num_classes]
     notes = [f"Class {label} is ignored: it is not among the scored ones." for label in classes]
     return FileScores({"all": {**result, "n": int((pixels > 0).sum())}}, table, tuple(notes))
+
+
+def nothing_to_score(reason: str) -> ValueError:
+    """Returns the complaint about a truth that is well-formed and would give no score at all."""
+    return ValueError(f"There is nothing to score: {reason}.")
 
 
 def percent(fraction: float) -> float | None:
@@ -197,6 +208,9 @@ def _label_files(folder: pathlib.Path, suffix: str) -> Mapping[str, pathlib.Path
     found: dict[str, pathlib.Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
+            continue
+        # A link that leads nowhere stays: it is a map that cannot be read, not one to leave out.
+        if path.is_dir():
             continue
         if not path.name.endswith(suffix):
             continue
