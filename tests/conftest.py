@@ -7,16 +7,11 @@ import sys
 
 import pytest
 from absl import flags
+from programs import ROOT as _ROOT
+from programs import xla_flags
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-# Set before the first import of jax, and as variables so that scripts run by tests have them too.
-_DEVICES = "--xla_force_host_platform_device_count"
-# Eight devices on a busy core or two wait for each other longer than XLA's 40 s, which abort.
-_PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=280"
-if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    options = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8 {_PATIENCE}"
-    os.environ["XLA_FLAGS"] = options.strip()
+# Set before the first import of jax, and as variables so that programs run by tests have them too.
+os.environ["XLA_FLAGS"] = xla_flags(8)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -1,27 +1,18 @@
 """scripts/ablate.py: all rows in a tiny world, and mistakes in one sentence."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
+from programs import ROOT, run_program
 
 from uniovseg_jax.weights.store import load_pretrained, save_pretrained
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 STAGE1 = ROOT / "uniovseg_jax" / "assets" / "tinyscenes_stage1"
 
 
 def _run(*arguments, timeout=120):
-    command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), *arguments]
-    return subprocess.run(
-        [*command, f"--config={ROOT / 'configs' / 'ablation.py'}:tiny"],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    config = f"--config={ROOT / 'configs' / 'ablation.py'}:tiny"
+    return run_program("scripts/ablate.py", *arguments, config, timeout=timeout)
 
 
 @pytest.mark.parametrize(

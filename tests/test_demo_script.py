@@ -1,14 +1,10 @@
 """The whole demo as a user runs it, at a size that takes about a minute."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
+from programs import ROOT, run_program
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
 _COLUMNS = {
     "miou",
     "pq",
@@ -19,19 +15,8 @@ _COLUMNS = {
 }
 
 
-def _demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # One device, as on a user's machine.
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = str(_ROOT)
-    return subprocess.run(
-        [sys.executable, str(_ROOT / "scripts" / "demo.py"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=1700,
-        check=False,
-        env=environment,
-        cwd=_ROOT,
-    )
+def _demo(*arguments):
+    return run_program("scripts/demo.py", *arguments, cwd=ROOT, timeout=1700)
 
 
 @pytest.fixture(scope="module")

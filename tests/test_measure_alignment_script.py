@@ -1,28 +1,14 @@
 """scripts/measure_alignment.py by its command line, in a tiny world."""
 
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from programs import ROOT, run_program
 
 
 def run(config, *arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "measure_alignment.py"), *arguments]
-    # One device is enough, and every one compiles for itself.
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    return subprocess.run(
-        [*command, f"--config={ROOT / 'configs' / 'tinyscenes.py'}:{config}"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    config = f"--config={ROOT / 'configs' / 'tinyscenes.py'}:{config}"
+    return run_program("scripts/measure_alignment.py", *arguments, config, timeout=280)
 
 
 @pytest.mark.slow

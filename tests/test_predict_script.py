@@ -1,10 +1,7 @@
 """scripts/predict.py as users call it: flags and files in, files out."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
+from programs import run_program
 
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.models.presets import get_preset
@@ -68,13 +66,7 @@ def test_a_folder_with_words_gives_all_files_and_names_the_broken_image(
 ):
     out = tmp_path / "out"
     arguments = (f"--model={model_dir}", f"--image={images}", f"--output={out}", *_OPEN, *_WORDS)
-    program = str(_ROOT / "scripts" / "predict.py")
-    done = subprocess.run(
-        [sys.executable, program, *arguments],
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_program("scripts/predict.py", *arguments)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "broken.jpg cannot be read as an image" in done.stderr
     assert done.stderr.strip().endswith("Failed: broken.jpg.")

@@ -2,25 +2,17 @@
 
 import importlib.util
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
+from programs import ROOT as _ROOT
+from programs import run_program
 
 from uniovseg_jax.models.presets import config_from_dict, get_preset
-
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def run(*arguments):
     """Runs the script; returns exit status and everything that it printed."""
-    command = [sys.executable, str(_ROOT / "scripts" / "train.py"), *arguments]
-    # One device, as on a user's machine; the suite itself runs with eight virtual ones.
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = str(_ROOT)
-    result = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, env=environment)
+    result = run_program("scripts/train.py", *arguments, cwd=_ROOT)
     return result.returncode, result.stdout + result.stderr
 
 

@@ -4,16 +4,15 @@ import base64
 import dataclasses
 import html.parser
 import io
-import pathlib
 import re
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from made_regions import make_regions
 from PIL import Image
+from programs import run_program
 
 from uniovseg_jax.alignment.build import finish_store
 from uniovseg_jax.alignment.inspection import inspect
@@ -24,7 +23,6 @@ from uniovseg_jax.alignment.store_writer import StoreWriter, write_targets
 from uniovseg_jax.captions.record import Tool
 from uniovseg_jax.masks import rle_encode
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 NAMES = ("grass", "red ball", "blue <house>")
 SETTINGS = {
     "align_scales": [224, 256],
@@ -155,8 +153,7 @@ def test_a_store_without_images_is_refused(tmp_path):
 
 def test_the_script_writes_the_report_or_one_sentence(store, tmp_path):
     def run(*arguments):
-        command = [sys.executable, str(ROOT / "scripts" / "inspect_pairs.py"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        return run_program("scripts/inspect_pairs.py", *arguments)
 
     output = tmp_path / "pairs.html"
     result = run(f"--pairs={store.directory}", f"--output={output}")

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import script_call
+from programs import ROOT
 from safetensors.numpy import load_file, save_file
 
 from convert.checkpoints import read_checkpoint, write_checkpoint
@@ -20,7 +21,7 @@ from uniovseg_jax.models.uniovseg import abstract_variables, init_variables
 from uniovseg_jax.weights.engine import invert
 from uniovseg_jax.weights.store import flatten_variables, load_pretrained, save_pretrained
 
-GOLDEN = script_call.ROOT / "tests" / "goldens" / "official_decoder_small.npz"
+GOLDEN = ROOT / "tests" / "goldens" / "official_decoder_small.npz"
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Two processes, each with its share of every batch, train as one does."""
 
 import json
-import os
 import pathlib
 import socket
 import subprocess
@@ -10,8 +9,8 @@ import time
 
 import numpy as np
 import pytest
+from programs import environment
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _WORKER = pathlib.Path(__file__).with_name("distributed_worker.py")
 
 
@@ -22,11 +21,6 @@ def start_together(config, workdir, num_processes, num_devices):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {
-        "PYTHONPATH": str(_ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices} "
-        "--xla_cpu_collective_call_terminate_timeout_seconds=280",
-    }
     command = [sys.executable, str(_WORKER), str(path), str(workdir), str(port), str(num_processes)]
     return [
         subprocess.Popen(
@@ -34,7 +28,7 @@ def start_together(config, workdir, num_processes, num_devices):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=environment(num_devices),
         )
         for number in range(num_processes)
     ]

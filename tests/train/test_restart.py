@@ -1,18 +1,15 @@
 """Runs that are killed, or told to end, finish as if nothing had happened."""
 
 import json
-import os
 import pathlib
 import random
-import subprocess
-import sys
 
 import pytest
+from programs import ROOT, run_program
 
 # Each test is many processes.
 pytestmark = pytest.mark.timeout(1200)
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _DRIVER = pathlib.Path(__file__).with_name("restart_driver.py")
 
 
@@ -20,13 +17,7 @@ def drive(config, workdir, signal, *when):
     """Returns exit code, whether it was reached, and seconds, for each process."""
     path = workdir.with_suffix(".json")
     path.write_text(config.to_json_best_effort())
-    command = [sys.executable, str(_DRIVER), str(path), str(workdir), signal, *map(str, when)]
-    # One device, as on a user's machine; the suite itself runs with eight virtual ones.
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = str(_ROOT)
-    result = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=900, cwd=_ROOT
-    )
+    result = run_program(_DRIVER, path, workdir, signal, *when, cwd=ROOT, timeout=900)
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1]), result.stderr
 
