@@ -147,10 +147,10 @@ def test_the_split_is_that_of_pascal_in_detail(tmp_path):
     ("content", "message"),
     [
         ({"LabelMap": np.array([[460]], np.uint16)}, "mat holds the value 460, expected 0 to 459"),
-        ({"LabelMap": np.array([[0.5]])}, "mat holds no LabelMap of whole numbers"),
-        ({"labels": np.array([[1]], np.uint16)}, "mat holds no LabelMap"),
-        (b"not MATLAB's", "mat cannot be read as a MATLAB file"),
-        (b"", "mat cannot be read as a MATLAB file"),
+        ({"LabelMap": np.array([[0.5]])}, "mat has no map of whole numbers called LabelMap"),
+        ({"labels": np.array([[1]], np.uint16)}, "mat has no map of whole numbers"),
+        (b"not MATLAB's", "mat cannot be read as a .mat file"),
+        (b"", "mat cannot be read as a .mat file"),
         ({"LabelMap": np.zeros((2, 5), np.uint16)}, "jpg has 2 x 4 pixels, its labels have 2 x 5"),
     ],
 )

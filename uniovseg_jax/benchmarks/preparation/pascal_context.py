@@ -4,9 +4,10 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Int32, Integer
 
 from uniovseg_jax.benchmarks.class_list import VOID, load_class_list
+from uniovseg_jax.benchmarks.labels.label_maps import read_values
 from uniovseg_jax.benchmarks.preparation.label_files import (
     check_size,
     check_values,
@@ -141,17 +142,8 @@ def _shifted(
     return np.where(lookup == VOID, void, lookup)[labels]
 
 
-def _read_label_map(path: pathlib.Path) -> Integer[np.ndarray, "h w"]:
-    from scipy import io
-
-    try:
-        found = io.loadmat(str(path), variable_names=["LabelMap"]).get("LabelMap")
-    # Damaged files end in whatever comes up.
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as a MATLAB file: {error}.") from error
-    if not (isinstance(found, np.ndarray) and found.ndim == 2 and found.dtype.kind in "iu"):
-        raise ValueError(f"{path} holds no LabelMap of whole numbers.")
-    labels = found.astype(np.int32)
+def _read_label_map(path: pathlib.Path) -> Int32[np.ndarray, "h w"]:
+    labels = read_values(path)
     check_values(labels, range(460), None, path)
     return labels
 
