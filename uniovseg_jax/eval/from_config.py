@@ -155,6 +155,22 @@ def restored_config(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict({**settings, **of_the_run})
 
 
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns settings in groups by dotted names, such as `merge.fill`."""
+    flat = {}
+    for name, value in settings.items():
+        inner = isinstance(value, Mapping)
+        flat |= flat_settings(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return flat
+
+
+def grid_side(config: ml_collections.ConfigDict, model: UniOVSegConfig, prompted: bool) -> int:
+    """Returns the points along each side of the grid that asks for masks."""
+    if prompted:
+        return config.prompts.points_per_side
+    return config.proposals.points_per_side or model.points_per_side
+
+
 def framing_settings(framing: Framing) -> dict:
     """Returns the numbers of a framing, those of the benchmark and the model put in."""
     assert dataclasses.is_dataclass(framing) and not isinstance(framing, type)
