@@ -6,15 +6,13 @@ python scripts/ablate.py --config=configs/ablation.py --seeds=1,2,3 \
 What is done is not done again: the same command goes on where it was ended.
 """
 
-import importlib.util
 import pathlib
 import sys
-from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from uniovseg_jax.command_line import parse_flags
+from uniovseg_jax.command_line import load_config_file, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration, see configs/ablation.py.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Worlds.")
@@ -36,13 +34,13 @@ def main(_: list[str]) -> None:
 
     logging.set_verbosity(logging.WARNING)  # Checkpoints tell all about themselves.
     output = pathlib.Path(_OUTPUT.value)
+    get_config = load_config_file(_TINYSCENES).get_config
     reports = []
     try:
         for seed in _seeds():
             model = _MODELS.value.replace("{seed}", str(seed))
-            ablation = Ablation(
-                _CONFIG.value, seed, model, output, pathlib.Path(_DATA.value), _load_get_config()
-            )
+            data_dir = pathlib.Path(_DATA.value)
+            ablation = Ablation(_CONFIG.value, seed, model, output, data_dir, get_config)
             reports.append(run_ablation(ablation))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -58,14 +56,6 @@ def _seeds() -> list[int]:
     if not all(seed.isdecimal() for seed in _SEEDS.value):
         raise ValueError(f"--seeds is {','.join(_SEEDS.value)}; expected numbers, as in 1,2,3.")
     return [int(seed) for seed in _SEEDS.value]
-
-
-def _load_get_config() -> Any:
-    spec = importlib.util.spec_from_file_location("tinyscenes_config", _TINYSCENES)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config
 
 
 if __name__ == "__main__":

@@ -6,16 +6,14 @@ python scripts/demo.py --output=runs/tinyscenes --from_nothing --seed=2
 python scripts/demo.py --output=/tmp/demo --from_nothing --tiny       every part, about a minute
 """
 
-import importlib.util
 import os
 import pathlib
 import shlex
 import sys
-from typing import Any
 
 from absl import app, flags, logging
 
-from uniovseg_jax.command_line import parse_flags
+from uniovseg_jax.command_line import load_config_file, parse_flags
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _ASSETS = _ROOT / "uniovseg_jax" / "assets"
@@ -38,14 +36,6 @@ _STAGE1 = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "Scored split: val is for choosing.")
 _PRESET = flags.DEFINE_string("preset", "nano", "Model size; other than nano only from nothing.")
-
-
-def _load_config_file(path: pathlib.Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def main(_: list[str]) -> None:
@@ -73,7 +63,7 @@ def main(_: list[str]) -> None:
         preset=_PRESET.value,
         command=shlex.join(["python", *sys.argv]),
     )
-    get_config = _load_config_file(_ROOT / "configs" / "tinyscenes.py").get_config
+    get_config = load_config_file(_ROOT / "configs" / "tinyscenes.py").get_config
     try:
         run_demo(options, get_config)
     except Interrupted:

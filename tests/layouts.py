@@ -323,3 +323,12 @@ def make_folder(root, split="val"):
         write_labels(root / "labels" / split / f"{name}{labels}", drawn, dtype)
         truth[name] = np.reshape([index[int(v)] for v in drawn.ravel()], HW)
     return truth
+
+
+def make_prompted(root, folder, count=2):
+    """Images with instance maps of two objects each, as iShape has them."""
+    rng = np.random.default_rng(len(folder))
+    for number in range(count):
+        write_image(root / folder / "image" / f"{number}.jpg", rng)
+        ids = blocks(rng, [0, 1, 300])
+        write_labels(root / folder / "instance_map" / f"{number}.png", ids, np.uint16)

@@ -73,8 +73,12 @@ def finished(folder):
 def test_a_run_leaves_results_beside_the_papers_and_is_not_done_twice(folder, finished):
     out, err = finished
     assert "labels of ade20k_150: 100%" in err and "2/2" in err and "miou " in err
+    assert "worst images of ade20k_150: 100%" in err
     output = folder / "runs/eval/ade20k_150-fcclip"
     found = json.loads((output / "results.json").read_text())
+    # Both were given from within this folder.
+    assert found["data_dir"] == str(folder / "data")
+    assert found["model"]["directory"] == str(folder / "model")
     assert set(found["scores"]) == {"semantic", "panoptic", "instance"}
     for task, named in (("semantic", "iou"), ("panoptic", "pq"), ("instance", "ap75")):
         rows = found["scores"][task]["per_class"]

@@ -22,8 +22,19 @@ STAGE1 = ROOT / "uniovseg_jax" / "assets" / "tinyscenes_stage1"
 HW = (48, 64)
 
 
-def run(*arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *map(str, arguments)]
+# Ends where galleries would be made.
+STOPPED = """
+import runpy, sys
+from uniovseg_jax.eval.gallery import GalleryMaker
+
+GalleryMaker.make_all = lambda *_: sys.exit(7)
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+def run(*arguments, before=()):
+    script = str(ROOT / "scripts" / "report.py")
+    command = [sys.executable, *before, script, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=240, check=False
@@ -46,6 +57,7 @@ def make_run(folder, sha256):
         "benchmark": "coco_instances",
         "num_images": 2,
         "limited": True,
+        "data_dir": str(folder / "data"),
         "model": {"directory": str(STAGE1), "sha256": sha256},
         "settings": {"config": config},
         "scores": {"promptable": {"box": {"iou": 61.25, "masks": 2}}},
@@ -84,9 +96,7 @@ def test_a_run_in_which_nothing_had_a_mask_has_no_gallery(tmp_path, digest):
     log = tmp_path / "results" / "images-00000.jsonl"
     log.write_text(json.dumps({"id": "1", "quality": {}}) + "\n")
     output = tmp_path / "report"
-    result = run(
-        f"--results={tmp_path / 'results'}", f"--output={output}", f"--data_dir={tmp_path / 'data'}"
-    )
+    result = run(f"--results={tmp_path / 'results'}", f"--output={output}", "--num_images=2")
     assert result.returncode == 0, result.stderr
     assert not list(output.glob("gallery_*")) and "61.2" in (output / "report.md").read_text()
 
@@ -97,15 +107,16 @@ def test_the_page_has_the_numbers_and_pictures_of_a_run(tmp_path, digest):
     result = run(
         f"--results={tmp_path / 'results'}",
         f"--output={output}",
-        f"--data_dir={tmp_path / 'data'}",
         "--num_images=1",
         "--choose=worst",
-        f"--others=SAM={tmp_path / 'sam.json'}",
+        f"--others=SAM:coco_instances={tmp_path / 'sam.json'}",
     )
     assert result.returncode == 0, result.stderr
+    assert "gallery of coco_instances: 100%" in result.stderr
     markdown = (output / "report.md").read_text()
     assert markdown in result.stdout
-    assert "| coco_instances† | tinyscenes_stage1 (fcclip) | 2 | 61.2 |" in markdown
+    assert "| coco_instances† | tinyscenes_stage1 (fcclip) [1] | 2 | 61.2 |" in markdown
+    assert "[1] other settings than the protocol's: input." in markdown
     assert "(gallery_0.png)" in markdown
     page = (output / "report.html").read_text()
     # Nothing is loaded from elsewhere.
@@ -128,13 +139,33 @@ def test_the_page_has_the_numbers_and_pictures_of_a_run(tmp_path, digest):
     assert sheet.width > 4 * 300
 
 
+def test_a_run_that_cannot_be_drawn_is_told_and_its_numbers_are_there(tmp_path):
+    make_run(tmp_path, "0" * 64)
+    output = tmp_path / "report"
+    result = run(f"--results={tmp_path / 'results'}", f"--output={output}", "--num_images=2")
+    assert result.returncode == 0, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"No gallery of {tmp_path / 'results'}: it was made with another model")
+    assert "61.2" in (output / "report.html").read_text()
+
+
+def test_the_tables_are_written_before_the_galleries(tmp_path):
+    make_run(tmp_path, "0" * 64)
+    flags = [f"--results={tmp_path / 'results'}", f"--output={tmp_path}", "--num_images=2"]
+    result = run(*flags, before=("-c", STOPPED))
+    assert result.returncode == 7, result.stderr
+    assert "61.2" in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["--results={0}/none"], "There is no results.json at"),
-        (["--results={0}/results", "--others=SAM"], "--others is SAM; expected name=file."),
-        (["--results={0}/results", "--others=SAM=x.json"], "add --data_dir."),
-        (["--results={0}/results", "--data_dir={0}/data"], "was made with another model than"),
+        (
+            ["--results={0}/results", "--num_images=1", "--others=SAM=x.json"],
+            "--others is SAM=x.json; expected name:benchmark=file.",
+        ),
+        (["--results={0}/results", "--others=SAM:x=x.json"], "for galleries; add --num_images."),
     ],
 )
 def test_mistakes_end_with_one_sentence(tmp_path, arguments, complaint):

@@ -1,8 +1,9 @@
 """What scripts do alike with their command lines."""
 
+import importlib.util
 import pathlib
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -33,6 +34,15 @@ def parse_flags_and_words(argv: list[str]) -> list[str]:
         if not pathlib.Path(path).is_file():
             _end(f"There is no configuration file {path}.")
     return left
+
+
+def load_config_file(path: pathlib.Path) -> Any:
+    """Returns the module of a configuration file, such as configs/eval.py."""
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_config", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _end(sentence: str) -> NoReturn:

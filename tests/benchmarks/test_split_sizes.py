@@ -36,6 +36,7 @@ def test_another_number_is_said():
         "Nobody looked.",
         "499 images were found, the published split val has 500.",
     )
+    assert not found.as_published and with_note_of_size(make("cityscapes", 500), "val").as_published
     assert dataclasses.replace(found, unverified=()).images == make("cityscapes", 499).images
 
 

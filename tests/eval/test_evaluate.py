@@ -45,15 +45,6 @@ def scores(folder):
     return json.dumps(json.loads((folder / "results.json").read_text())["scores"])
 
 
-def prompted(root, folder, count=2):
-    """Images with instance maps of two objects each, as iShape has them."""
-    rng = np.random.default_rng(len(folder))
-    for number in range(count):
-        layouts.write_image(root / folder / "image" / f"{number}.jpg", rng)
-        ids = layouts.blocks(rng, [0, 1, 300])
-        layouts.write_labels(root / folder / "instance_map" / f"{number}.png", ids, np.uint16)
-
-
 def test_devices_threads_and_a_break_change_nothing(
     tiny_model_dir, tmp_path, monkeypatch, one_device, stopped_after_one_image
 ):
@@ -131,8 +122,15 @@ def test_the_released_protocol_has_its_own_sizes_and_thresholds(
     assert set(found["scores"]) == {"semantic", "panoptic", "instance"}
     assert found["settings"]["input"] == {"kind": "Letterbox", "side": 64}
     assert found["settings"]["config"]["merge"]["object_threshold"] == 0.7
-    assert found["num_images"] == 2 and found["limited"]
+    assert found["num_images"] == 2 and found["limited"] and not found["as_published"]
+    assert found["settings"]["points_per_side"] == 4
+    # Where a report finds them, wherever it is made.
+    assert found["data_dir"] == str(tmp_path) and found["model"]["directory"] == str(tiny_model_dir)
     table = (output / "results.md").read_text()
+    said = (
+        "input Letterbox (side 64), grid 4 x 4, templates single, 19 names (official), scales 1.0"
+    )
+    assert said in without_settings(table)
     assert "papers score with longer lists of names" in without_settings(table)
     assert "2 images (limited), protocol `released`" in table
     assert "| 39.7 |" in table and '"object_threshold": 0.7' in table
@@ -143,7 +141,7 @@ def test_a_suite_has_a_folder_for_every_part_and_their_means(
 ):
     chosen = ("fence", "wire")
     for part in chosen:
-        prompted(tmp_path, f"ishape_dataset/{part}/val", 2 if part == "wire" else 1)
+        layouts.make_prompted(tmp_path, f"ishape_dataset/{part}/val", 2 if part == "wire" else 1)
     whole = PROMPTED_SETS["ishape"]
     assert isinstance(whole, PromptedSuite)
     suite = PromptedSuite(tuple(part for part in whole.parts if part.name[7:] in chosen))
@@ -171,7 +169,7 @@ def test_a_part_without_masks_is_left_out_of_the_means_which_say_so(
     tiny_model_dir, tmp_path, monkeypatch, one_device
 ):
     for part in ("fence", "wire"):
-        prompted(tmp_path, f"ishape_dataset/{part}/val")
+        layouts.make_prompted(tmp_path, f"ishape_dataset/{part}/val")
     layouts.write_labels(
         tmp_path / "ishape_dataset/fence/val/instance_map/0.png", np.zeros((8, 10)), np.uint16
     )
@@ -190,6 +188,29 @@ def test_a_part_without_masks_is_left_out_of_the_means_which_say_so(
     assert means["parts"] == ["ishape/wire"]
     table = (tmp_path / "out" / "results.md").read_text()
     assert "has a mask in ishape/fence: the means leave it out." in table
+    # Whose labels nobody saw is said once, since it is so for both.
+    assert means["unverified"][0].startswith("Whether 0 is the only value of iShape's")
+    assert "input ShortSide (short 32, longest 64, pad_to 32), grid 3 x 3, modes box" in table
+
+
+def test_a_suite_says_of_which_part_an_image_is_missing(
+    tiny_model_dir, tmp_path, monkeypatch, one_device
+):
+    parts_of_suite = []
+    whole = PROMPTED_SETS["ishape"]
+    assert isinstance(whole, PromptedSuite)
+    for count, name in enumerate(("fence", "wire"), 1):
+        layouts.make_prompted(tmp_path, f"ishape_dataset/{name}/val", count)
+        (part,) = (part for part in whole.parts if part.name == f"ishape/{name}")
+        split = dataclasses.replace(part.splits["val"], num_images=2)
+        parts_of_suite.append(dataclasses.replace(part, splits={"val": split}))
+    monkeypatch.setitem(registry.PROMPTED_SETS, "ishape", PromptedSuite(tuple(parts_of_suite)))
+    changes = {"prompts__modes": ("box",), "worst": 0}
+    first, second, means = score("ishape", tiny_model_dir, tmp_path, tmp_path / "out", **changes)
+    said = "1 images were found, the published split val has 2."
+    assert first["unverified"][-1] == said and means["unverified"][-1] == f"ishape/fence: {said}"
+    whole_sets = [document["as_published"] for document in (first, second, means)]
+    assert whole_sets == [False, True, False] and not means["limited"]
 
 
 def test_rendered_scenes_are_scored_like_photographs(tiny_model_dir, tmp_path, one_device):
@@ -325,7 +346,7 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(
 
 
 def test_modes_and_tasks_of_prompts_are_checked_first(tmp_path, monkeypatch):
-    prompted(tmp_path, "ishape_dataset/wire/val")
+    layouts.make_prompted(tmp_path, "ishape_dataset/wire/val")
     monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
     for changes, message in (
         ({"prompts__modes": ("center", "wish")}, "Modes: unknown wish; expected some of"),
@@ -368,7 +389,7 @@ def test_pictures_say_the_names_of_what_is_in_them(tmp_path, tiny_model_dir, mon
 
 
 def test_large_sets_are_sampled_unless_they_are_scored_whole(tmp_path, monkeypatch):
-    prompted(tmp_path, "ishape_dataset/wire/val", 4)
+    layouts.make_prompted(tmp_path, "ishape_dataset/wire/val", 4)
     monkeypatch.setattr("uniovseg_jax.benchmarks.sampling.LARGE_SET", 5)
     monkeypatch.setattr("uniovseg_jax.benchmarks.sampling.SAMPLED_MASKS", 3)
 

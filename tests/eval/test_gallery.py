@@ -2,14 +2,17 @@
 
 import json
 
+import jax
+import layouts
 import numpy as np
 import pytest
+from made_model import quick_config
 
-from uniovseg_jax.eval.gallery import best_masks, choose_images, read_masks
-from uniovseg_jax.eval.promptable import TrueMasks
+from configs.eval import get_config
+from uniovseg_jax.eval.evaluate import evaluate
+from uniovseg_jax.eval.found_results import find_results
+from uniovseg_jax.eval.gallery import GalleryMaker, choose_images
 from uniovseg_jax.masks import rle_encode
-
-HW = (9, 13)
 
 
 def done(*qualities):
@@ -52,31 +55,82 @@ def test_a_run_without_images_and_an_unknown_choice_are_refused():
         choose_images(done(0.5), 1, "nicest")
 
 
-def test_the_best_result_is_taken_for_every_true_mask():
-    rng = np.random.default_rng(0)
-    true, found = rng.random((3, *HW)) < 0.5, rng.random((6, *HW)) < 0.5
-    found[4] = true[1]
-    truth = TrueMasks.from_rles([rle_encode(mask) for mask in true], HW)
-    entries = [(str(n), {"segmentation": rle_encode(mask)}) for n, mask in enumerate(found)]
-    best = best_masks(truth, entries)
-    for row, mask in enumerate(true):
-        iou = [(mask & other).sum() / (mask | other).sum() for other in found]
-        assert best.iou[row] == pytest.approx(max(iou))
-        np.testing.assert_array_equal(best.masks.mask(row), found[int(np.argmax(iou))])
-    assert best.iou[1] == 1.0
-    np.testing.assert_array_equal(best_masks(truth, []).iou, 0.0)
-    wrong = [("entry 5", {"segmentation": rle_encode(np.ones((2, 2), bool))})]
-    with pytest.raises(ValueError, match="entry 5: The mask has size"):
-        best_masks(truth, wrong)
+@pytest.fixture(scope="module")
+def runs(tiny_model_dir, tmp_path_factory):
+    """Finished runs: two sets of the same image ids in one folder, and one in its own."""
+    folder = tmp_path_factory.mktemp("runs")
+    for part in ("fence", "wire"):
+        layouts.make_prompted(folder / "data", f"ishape_dataset/{part}/val")
+    (folder / "own").mkdir()
+    layouts.make_folder(folder / "own")
+    for name, data in (("ishape/fence", "data"), ("ishape/wire", "data"), ("folder", "own")):
+        config = quick_config(name, worst=0, prompts__modes=("box",))
+        output = folder / "results" / name.replace("/", "-")
+        with pytest.MonkeyPatch.context() as patch:  # Each device compiles anew.
+            patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+            evaluate(config, str(tiny_model_dir), str(folder / data), output, progress=False)
+    return folder
 
 
-def test_results_of_other_models_are_found_by_image(tmp_path):
-    path = tmp_path / "sam.json"
-    path.write_text(json.dumps([{"image_id": 7}, {"image_id": "x"}, {"image_id": 7}]))
-    found = read_masks(path, {"7": None, "8": None})
-    assert [len(entries) for entries in found.values()] == [2, 1] and list(found) == ["7", "x"]
-    with pytest.raises(ValueError, match="no result for an image of the benchmark, such as 9"):
-        read_masks(path, {"9": None})
-    path.write_text("{}")
-    with pytest.raises(ValueError, match="expected a list of results"):
-        read_masks(path, {"7": None})
+def make_all(folder, found=None, **options):
+    found = found or find_results([folder / "results"])
+    return GalleryMaker(get_config, count=1, progress=False, **options).make_all(found)
+
+
+def test_others_are_shown_on_their_own_benchmark_only(runs):
+    mask = rle_encode(np.ones((8, 10), bool))
+    masks = [{"image_id": number, "segmentation": mask} for number in range(2)]
+    (runs / "sam.json").write_text(json.dumps(masks))
+    galleries, complaints = make_all(runs, others={"ishape/fence": {"SAM": runs / "sam.json"}})
+    assert complaints == []
+    titles = {
+        gallery.document["benchmark"]: [title.partition(":")[0] for title in pictures]
+        for gallery in galleries
+        for pictures in gallery.images.values()
+    }
+    own = ["image", "truth", "predicted"]
+    assert titles == {"folder": own, "ishape/fence": [*own, "SAM"], "ishape/wire": own}
+
+
+def test_data_are_where_they_were_or_where_they_are_said_to_be(runs, capfd):
+    found = find_results([runs / "results"])
+    # The folder of all datasets does not have that of the user.
+    galleries, complaints = make_all(runs, data_dir=str(runs / "data"))
+    assert len(galleries) == 3 and not complaints
+    for document in found.values():
+        document["data_dir"] = str(runs / "gone")
+    galleries, complaints = make_all(runs, found, data_dir=str(runs / "data"))
+    assert [gallery.document["benchmark"] for gallery in galleries] == [
+        "ishape/fence",
+        "ishape/wire",
+    ]
+    (complaint,) = complaints
+    assert complaint.startswith(f"No gallery of {runs / 'results' / 'folder'}: ")
+    capfd.readouterr()
+    folder = runs / "results" / "folder"
+    document = find_results([folder])[folder]
+    assert GalleryMaker(get_config, count=2).make(document, folder)
+    assert "gallery of folder: 100%" in capfd.readouterr().err
+
+
+def test_a_run_that_cannot_be_drawn_keeps_no_other_from_it(runs):
+    def broken(change):
+        found = find_results([runs / "results"])
+        change(found[runs / "results" / "ishape-fence"])
+        galleries, (complaint,) = make_all(runs, found)
+        assert len(galleries) == 2
+        return complaint
+
+    def of_another_version(document):
+        del document["settings"]["config"]["merge"]["contained"]
+
+    said = broken(of_another_version)
+    assert "results/ishape-fence: another version made it: it has no setting config.merge" in said
+    said = broken(lambda document: document["model"].update(sha256="0" * 64))
+    assert "ishape-fence: it was made with another model than" in said
+    assert "do not say where the data are" in broken(lambda document: document.pop("data_dir"))
+    log = runs / "results" / "ishape-fence" / "images-00000.jsonl"
+    lines = log.read_text()
+    log.write_text(lines.replace('"id": "', '"id": "9'))
+    assert "the data have no image '9" in broken(lambda _: None)
+    log.write_text(lines)

@@ -1,20 +1,22 @@
 """Tables of results beside the paper's, from results written by hand."""
 
-import json
-
-import pytest
-
+from configs.eval import get_config
 from uniovseg_jax.benchmarks.paper import paper_rows
-from uniovseg_jax.eval.report_tables import find_results, make_tables
+from uniovseg_jax.eval.from_config import deciding_settings
+from uniovseg_jax.eval.report_tables import make_tables
+from uniovseg_jax.eval.run_labels import RunLabels
+from uniovseg_jax.settings import as_json
 
 
-def result(benchmark, scores, directory="models/ours", sha256="a" * 64, limited=False):
+def result(benchmark, scores, sha256="a" * 64, limited=False, **changed):
+    config = get_config(benchmark)
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changed.items()})
     return {
         "benchmark": benchmark,
         "num_images": 7,
         "limited": limited,
-        "model": {"directory": directory, "sha256": sha256},
-        "settings": {"config": {"protocol": "fcclip"}},
+        "model": {"directory": "models/ours", "sha256": sha256},
+        "settings": {"config": as_json(deciding_settings(config))},
         "scores": scores,
     }
 
@@ -39,8 +41,12 @@ def panoptic(pq, sq, rq):
     return {"panoptic": {"all": {"pq": pq, "sq": sq, "rq": rq}, "things": {"pq": 1.0}}}
 
 
-def table(documents, title, **options):
-    (found,) = [t for t in make_tables(documents, **options) if t.title.startswith(title)]
+def tables(documents, every=False):
+    return make_tables(documents, RunLabels(documents, get_config), every)
+
+
+def table(documents, title, every=False):
+    (found,) = [t for t in tables(documents, every) if t.title.startswith(title)]
     return found
 
 
@@ -67,10 +73,10 @@ def test_methods_of_the_paper_are_beside_ours_which_is_last():
         "weakly supervised",
         "measured here",
     ]
-    assert "first images" in found.note
+    assert "on the first ones (limit)" in found.note
     assert "| **ours (fcclip)** |  | **31.3** | **70.0†** |" in found.markdown()
     # Nothing was scored on segments.
-    assert [t.title for t in make_tables(documents)] == [found.title]
+    assert [t.title for t in tables(documents)] == [found.title, "Runs"]
 
 
 def test_all_columns_are_those_of_the_paper_in_its_order():
@@ -93,7 +99,7 @@ def test_all_columns_are_those_of_the_paper_in_its_order():
         *("ade20k_150 PQ", "SQ", "RQ"),
         *("cityscapes PQ", "SQ", "RQ"),
     )
-    assert make_tables([]) == []
+    assert tables([]) == []
 
 
 def test_results_of_a_model_share_a_row_and_repeated_ones_do_not():
@@ -109,7 +115,44 @@ def test_results_of_a_model_share_a_row_and_repeated_ones_do_not():
         ("", "", "", "11.0", "61.0", "16.0"),
         ("", "", "", "12.0", "62.0", "17.0"),
     ]
+    own = [found.rows[place][0] for place in found.strong]
+    assert own == ["ours-aaaa (fcclip)", "ours-aaaa (fcclip)", "ours-bbbb (fcclip)"]
     assert row(found, "OPSNet")["coco_panoptic PQ"] == "57.9"
+
+
+def test_results_of_other_settings_have_a_row_of_their_own():
+    changed = {"merge__overlap_threshold": 0.4, "input__kind": "letterbox"}
+    documents = [
+        result("ade20k_150", semantic(30.0), **changed),
+        result("cityscapes", semantic(40.0)),
+        result("pascal_voc21_threshold", semantic(50.0)),
+        result("pascal_voc20", semantic(60.0), **changed),
+    ]
+    found = table(documents, "Semantic")
+    assert found.header[2:5] == ("ade20k_150", "pascal_voc20", "cityscapes")
+    assert [found.rows[place] for place in found.strong] == [
+        ("ours (fcclip) [1]", "", "30.0", "60.0", "", ""),
+        ("ours (fcclip)", "", "", "", "40.0", "50.0"),
+    ]
+    assert "[1] other settings" in found.note and "input.kind letterbox (not" in found.note
+    assert [cells[1] for cells in table(documents, "Runs").rows] == [
+        "ours (fcclip) [1]",
+        *["ours (fcclip)"] * 2,
+        "ours (fcclip) [1]",
+    ]
+
+
+def test_half_a_set_is_marked():
+    half = {**result("pascal_voc21", semantic(70.0)), "as_published": False}
+    assert table([half], "Semantic").rows[-1][2] == "70.0†"
+    assert table([half], "Runs").rows[0][3] == "7†"
+    sets = [result(name, {"promptable": {"box": {"iou": 9.0}}}) for name in ("egohos", "pidray")]
+    sets[0]["as_published"] = False
+    found = table(sets, "Masks for prompts")
+    assert [cells[0] for cells in found.rows] == ["egohos†", "pidray", "mean of 2 sets†"]
+    # Means are of sets that were scored alike.
+    sets[1] = result("pidray", sets[1]["scores"], prompts__points_per_side=32)
+    assert len(table(sets, "Masks for prompts").rows) == 2
 
 
 def test_a_benchmark_that_the_paper_does_not_have_has_a_column_of_ours_alone():
@@ -153,22 +196,3 @@ def test_matching_accuracy_is_beside_the_papers():
     assert cells["768"] == ("45.2", "45.0", "0.500")
     assert cells["800 + 896"] == ("", "51.0", "1.000")
     assert cells["768 + 896 + 1024"] == ("51.6", "", "")
-
-
-def test_results_are_found_at_any_depth_and_anything_else_is_refused(tmp_path):
-    folder = tmp_path / "a" / "b"
-    folder.mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps(result("tinyscenes", semantic(1.0))))
-    assert list(find_results([tmp_path])) == [folder]
-    assert list(find_results([folder / "results.json"])) == [folder]
-    with pytest.raises(FileNotFoundError, match=r"no results\.json at .*nothing"):
-        find_results([tmp_path / "nothing"])
-    for text, complaint in (
-        ("{", "no JSON"),
-        ("[]", "not what an evaluation leaves"),
-        ("{}", "not what"),
-        (json.dumps(result("x", 1)), "holds no scores"),
-    ):
-        (folder / "results.json").write_text(text)
-        with pytest.raises(ValueError, match=complaint):
-            find_results([tmp_path])

@@ -28,7 +28,21 @@ def document(scores, benchmark="ade20k_150"):
         "date": "2024-02-29",
         "num_images": 2,
         "limited": True,
-        "settings": {"config": {"protocol": "released"}},
+        "settings": {
+            "config": {
+                "protocol": "released",
+                "templates": "vild14",
+                "synonyms": "",
+                "scales": [1.0, 1.25],
+                "flip": True,
+                "proposals": {"points_per_side": 0, "nms_iou": 0.7},
+                "merge": {"fill": True},
+                "prompts": {"modes": ["box", "center"], "points_per_side": 20},
+            },
+            "input": {"kind": "ShortSide", "short": 800, "longest": 1333, "mean": [1.0]},
+            "points_per_side": 12,
+            "names": {"count": 150, "sha256": "0"},
+        },
         "scores": scores,
         "seconds_per_image": {"load": 0.25},
         "unverified": ["Nobody looked."],
@@ -97,21 +111,21 @@ def test_the_table_has_the_papers_numbers_beside_ours():
     assert "| semantic.miou | 31.23 |  |" in make_table(document(scores, "folder"))
 
 
-def test_what_is_printed_has_the_thresholds_and_what_nobody_verified():
+def test_what_is_printed_has_every_setting_and_what_nobody_verified():
     given = document({"semantic": {"all": {"miou": 1.0}}})
-    given["settings"]["config"] |= {
-        "proposals": {"nms_iou": 0.7},
-        "merge": {"fill": True},
-        "prompts": {"modes": ["box", "center"]},
-    }
     table = make_table(given)
     printed = without_settings(table)
-    assert "Protocol `released`: nms_iou 0.7, fill True.\n" in printed
+    expected = (
+        "Protocol `released`: input ShortSide (short 800, longest 1333), grid 12 x 12, templates "
+        "vild14, 150 names (official), scales 1.0+1.25, flip True, nms_iou 0.7, fill True.\n"
+    )
+    assert expected in printed
     assert printed.endswith("Note: Nobody looked.\n")
     assert len(printed) < len(table) and '"nms_iou": 0.7' in table[len(printed) :]
     given["scores"] = {"promptable": {"box": {"iou": 1.0}}}
     printed = without_settings(make_table(given))
-    assert "Protocol `released`: modes box+center.\n" in printed
+    sizes = "input ShortSide (short 800, longest 1333), grid 12 x 12"
+    assert f"Protocol `released`: {sizes}, modes box+center.\n" in printed
 
 
 def test_scores_by_dotted_names_leave_classes_out():

@@ -55,6 +55,7 @@ class Benchmark:
       resize: Short side that an image is brought to, unless its long side then passes the second.
       unverified: What of the layout nobody could check against the real files, or of the rules
         against the published ones, in sentences.
+      as_published: False where another number of images was found than the published split has.
       read_sizes: Height and width of an image's labels without decoding them, for the check before
         a run; None if only decoding tells.
       void_class: Index of the class that void predictions stand for; None if they are mistakes.
@@ -76,6 +77,7 @@ class Benchmark:
     folded: Int32[np.ndarray, " t"] | None = None
     resize: tuple[int, int] = (800, 1333)
     unverified: tuple[str, ...] = ()
+    as_published: bool = True
     read_sizes: Callable[[str], tuple[int, int]] | None = None
     void_class: int | None = None
     read_image: Callable[[str], UInt8[np.ndarray, "h w 3"]] | None = None

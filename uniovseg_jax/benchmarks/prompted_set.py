@@ -77,7 +77,9 @@ class PromptedSet:
         chosen = self.splits[split]
         labels = chosen.read(root / chosen.images, root / chosen.labels)
         unverified = self.unverified
-        if chosen.num_images is not None and chosen.num_images != len(labels.images):
+        as_published = chosen.num_images in (None, len(labels.images))
+        if not as_published:
+            assert chosen.num_images is not None
             unverified += (note_of_size(len(labels.images), split, chosen.num_images),)
         return Benchmark(
             self.name,
@@ -85,6 +87,7 @@ class PromptedSet:
             read_masks=labels.masks,
             read_sizes=labels.hw,
             unverified=unverified,
+            as_published=as_published,
         )
 
 

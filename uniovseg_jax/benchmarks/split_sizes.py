@@ -44,8 +44,9 @@ def with_note_of_size(benchmark: Benchmark, split: str) -> Benchmark:
     found = len(benchmark.images)
     if not known or found in known:
         return benchmark
+    note = note_of_size(found, split, known[0])
     return dataclasses.replace(
-        benchmark, unverified=(*benchmark.unverified, note_of_size(found, split, known[0]))
+        benchmark, unverified=(*benchmark.unverified, note), as_published=False
     )
 
 

@@ -15,6 +15,7 @@ from uniovseg_jax.benchmarks.paper import names_notes
 from uniovseg_jax.eval.from_config import (
     deciding_settings,
     framing_settings,
+    grid_side,
     make_framing,
     make_segmenter_config,
     split_lists,
@@ -36,6 +37,7 @@ from uniovseg_jax.eval.promptable import suite_means
 from uniovseg_jax.eval.prompted import PromptScorer
 from uniovseg_jax.eval.result_files import as_percent, write_results
 from uniovseg_jax.eval.run import ordered, score_images
+from uniovseg_jax.eval.sentences import sentences_of_parts
 from uniovseg_jax.eval.worst import write_worst
 from uniovseg_jax.inference.framing import Framing
 from uniovseg_jax.inference.predictor import Predictor
@@ -95,7 +97,7 @@ def evaluate(
         results = []
         for part in parts:
             folder = output / part.benchmark.name if len(parts) > 1 else output
-            result = _score_part(part, config, loaded, folder, progress)
+            result = _score_part(part, config, loaded, data_dir, folder, progress)
             results += [] if result is None else [result]
         with all_or_none("Writing the means"):
             if first and len(parts) > 1:
@@ -111,7 +113,8 @@ class EvaluatedModel:
     def __init__(self, directory: str):
         self.pretrained: Pretrained = load_pretrained(directory)
         sha256 = params_sha256(self.pretrained.variables)
-        self.about = {"directory": directory, "sha256": sha256}
+        # Reports look for it again, from wherever they are made.
+        self.about = {"directory": str(pathlib.Path(directory).absolute()), "sha256": sha256}
         self._predictors: dict[Framing, Predictor] = {}
 
     def predictor(self, framing: Framing) -> Predictor:
@@ -125,6 +128,7 @@ def _score_part(
     part: Part,
     config: ml_collections.ConfigDict,
     model: EvaluatedModel,
+    data_dir: str,
     folder: pathlib.Path,
     progress: bool,
 ) -> dict[str, Any] | None:
@@ -153,7 +157,9 @@ def _score_part(
                 "date": datetime.date.today().isoformat(),
                 "num_images": len(results),
                 "limited": bool(config.limit),
+                "as_published": part.benchmark.as_published,
                 "model": model.about,
+                "data_dir": str(pathlib.Path(data_dir).absolute()),
                 "settings": settings,
                 "unverified": [*_unverified(part, config), *scorer.notes(results)],
                 "scores": scorer.total(results),
@@ -163,7 +169,7 @@ def _score_part(
             part.benchmark.classes,
         )
         write_results(document, folder)
-        write_worst(scorer, part.benchmark, done, config.worst, folder)
+        write_worst(scorer, part.benchmark, done, config.worst, folder, progress)
         return document
 
 
@@ -213,6 +219,7 @@ def _settings(
             "tasks": part.tasks,
             "config": deciding_settings(config),
             "input": framing_settings(framing),
+            "points_per_side": grid_side(config, model.pretrained.config, part.vocabulary is None),
             "model": model.about["sha256"],
             "images": part.images_sha256,
             "preparation": part.benchmark.preparation,
@@ -245,19 +252,22 @@ def _suite_document(
     """
     everything = {result["benchmark"]: result["scores"][PROMPTABLE] for result in results}
     scores = {name: modes for name, modes in everything.items() if modes}
-    sentences = dict.fromkeys(text for result in results for text in result["unverified"])
+    sentences = sentences_of_parts({r["benchmark"]: r["unverified"] for r in results})
     if without := [name for name in everything if name not in scores]:
-        text = (
+        sentences.append(
             f"No image that was scored has a mask in {', '.join(without)}: the means leave it out."
         )
-        sentences[text] = None
+    first, *others = (result["settings"] for result in results)
+    alike = ("config", "input", "points_per_side")
     return {
         **results[0],
         "benchmark": config.benchmark,
         "num_images": sum(result["num_images"] for result in results),
-        "settings": {"benchmark": config.benchmark, "config": results[0]["settings"]["config"]},
+        "as_published": all(result["as_published"] for result in results),
+        "settings": {"benchmark": config.benchmark}
+        | {name: first[name] for name in alike if all(own[name] == first[name] for own in others)},
         "parts": list(scores),
         "scores": {PROMPTABLE: suite_means(scores) if scores else {}},
         "seconds_per_image": {},
-        "unverified": list(sentences),
+        "unverified": sentences,
     }

@@ -149,10 +149,41 @@ def deciding_settings(config: ml_collections.ConfigDict) -> dict:
     return {name: value for name, value in config.to_dict().items() if name not in _OF_THE_RUN}
 
 
-def restored_config(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """Returns the configuration of `deciding_settings`; it leaves neither pictures nor files."""
+def restored_config(
+    settings: Mapping[str, Any], known: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """Returns the configuration of a finished run; it leaves neither pictures nor files.
+
+    Args:
+      settings: Of `deciding_settings`, as they come back from a file.
+      known: Those of a configuration of now.
+
+    Raises:
+      ValueError: If one has a field that the other has not; it names the first.
+    """
+    own, fields = flat_settings(settings), flat_settings(known)
+    if missing := [name for name in fields if name not in own]:
+        raise ValueError(f"another version made it: it has no setting config.{missing[0]}.")
+    if unknown := [name for name in own if name not in fields]:
+        raise ValueError(f"another version made it: its setting config.{unknown[0]} is unknown.")
     of_the_run = {"threads_per_device": 1, "worst": 0, "text_cache": "", "save_predictions": False}
     return ml_collections.ConfigDict({**settings, **of_the_run})
+
+
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns settings in groups by dotted names, such as `merge.fill`."""
+    flat = {}
+    for name, value in settings.items():
+        inner = isinstance(value, Mapping)
+        flat |= flat_settings(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return flat
+
+
+def grid_side(config: ml_collections.ConfigDict, model: UniOVSegConfig, prompted: bool) -> int:
+    """Returns the points along each side of the grid that asks for masks."""
+    if prompted:
+        return config.prompts.points_per_side
+    return config.proposals.points_per_side or model.points_per_side
 
 
 def framing_settings(framing: Framing) -> dict:

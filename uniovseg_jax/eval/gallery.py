@@ -14,20 +14,20 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+import tqdm
 from jaxtyping import UInt8
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
-from uniovseg_jax.eval.coco_files import at, of_size, read_image_id, read_json
 from uniovseg_jax.eval.evaluate import EvaluatedModel, make_scorer
+from uniovseg_jax.eval.found_results import is_matching
 from uniovseg_jax.eval.from_config import make_framing, restored_config
 from uniovseg_jax.eval.image_log import read_image_log
 from uniovseg_jax.eval.named import NamedScorer
+from uniovseg_jax.eval.other_masks import OtherFiles, best_masks, read_masks
 from uniovseg_jax.eval.parts import Part, open_parts
-from uniovseg_jax.eval.promptable import BestMasks, TrueMasks
 from uniovseg_jax.eval.prompted import PromptScorer
+from uniovseg_jax.eval.run_settings import GetConfig, known_settings
 from uniovseg_jax.eval.worst import draw_image, rank_images
-from uniovseg_jax.masks import rle_decode
-from uniovseg_jax.packed_masks import PackedMasks, packed_iou
 from uniovseg_jax.visualize import draw_masks, thumbnail
 
 CHOICES = ("worst", "median", "best", "random")
@@ -40,14 +40,14 @@ class Gallery:
     """Images of one run.
 
     Attributes:
-      benchmark: That they are of.
+      document: The results that they belong to.
       by: The task or the mode that is drawn.
       note: How they were chosen.
       images: By image id its pictures by their titles: the image, truth, prediction, and for
         prompts those of other models.
     """
 
-    benchmark: str
+    document: Mapping[str, Any]
     by: str
     note: str
     images: Mapping[str, Mapping[str, UInt8[np.ndarray, "_h _w 3"]]]
@@ -58,29 +58,59 @@ class GalleryMaker:
 
     def __init__(
         self,
-        data_dir: str,
+        get_config: GetConfig,
+        data_dir: str = "",
         model: str = "",
         count: int = 6,
         choose: str = "random",
-        others: Mapping[str, pathlib.Path] | None = None,
+        others: OtherFiles | None = None,
         seed: int = 0,
+        progress: bool = True,
     ):
         """Takes what is alike for all runs.
 
         Args:
-          data_dir: Folder of all datasets.
+          get_config: Of configs/eval.py.
+          data_dir: Folder of datasets, for runs whose data are not where they were; of those that
+            are not in it the folder that the run noted is taken.
           model: Model directory, if it is not where it was.
           count: Number of images of a run.
           choose: One of `CHOICES`; `median` takes those in the middle of the ranking.
-          others: For prompts, COCO results of other models by name, of the benchmark's image ids.
-            The mask that fits best is shown for every true one, whatever prompt it answers.
+          others: For prompts, COCO results of other models, of the benchmark's image ids. The mask
+            that fits best is shown for every true one, whatever prompt it answers.
           seed: Of `random`.
+          progress: Whether to show a bar for every run.
         """
-        self._data_dir, self._model = data_dir, model
+        self._get_config, self._data_dir, self._model = get_config, data_dir, model
         self._count, self._choose, self._seed = count, choose, seed
-        self._others = others or {}
+        self._others, self._progress = others or {}, progress
         self._load = functools.lru_cache(1)(EvaluatedModel)
-        self._open = functools.lru_cache(1)(self._open_parts)
+        self._open = functools.lru_cache(1)(_open_parts)
+
+    def make_all(
+        self, found: Mapping[pathlib.Path, Mapping[str, Any]]
+    ) -> tuple[list[Gallery], list[str]]:
+        """Draws images of all runs that have some.
+
+        Means of suites and names of true masks have none.
+
+        Args:
+          found: Results by the folder that they lie in, with what each image gave.
+
+        Returns:
+          The galleries, and a sentence for every run that cannot be drawn.
+        """
+        galleries, complaints = [], []
+        for folder, document in found.items():
+            if is_matching(document) or "parts" in document:
+                continue
+            try:
+                gallery = self.make(document, folder)
+            except (ValueError, OSError, ImportError) as error:
+                complaints.append(f"No gallery of {error}")
+            else:
+                galleries += [] if gallery is None else [gallery]
+        return galleries, complaints
 
     def make(self, document: Mapping[str, Any], folder: pathlib.Path) -> Gallery | None:
         """Draws images of a run; none where no image has a mask to be asked for.
@@ -90,34 +120,57 @@ class GalleryMaker:
           folder: That this lies in, with what each image gave.
 
         Raises:
-          FileNotFoundError: If the model, the data or a file of results is not there.
-          ValueError: If the model is another one, or a file does not fit.
+          ValueError: If the model, the data or a file is not there, or does not fit; it names the
+            folder first.
         """
-        config = restored_config(document["settings"]["config"])
-        named = self._open(config.to_json(sort_keys=True))
-        if document["benchmark"] not in named:
-            raise ValueError(
-                f"{folder} is of {document['benchmark']}, which is not in {self._data_dir}."
-            )
-        part = named[document["benchmark"]]
-        loaded = self._load(self._model or document["model"]["directory"])
-        if loaded.about["sha256"] != document["model"]["sha256"]:
-            raise ValueError(
-                f"{folder} was made with another model than {loaded.about['directory']}."
-            )
-        framing = make_framing(config, part.benchmark, loaded.pretrained.config)
-        scorer = make_scorer(part, config, loaded, framing)
-        done = read_image_log(folder)
-        by, chosen = choose_images(done, self._count, self._choose, self._seed)
-        if by is None and isinstance(scorer, PromptScorer):
-            return None
-        note = f"{len(chosen)} of {len(done)} images: {self._choose if by else 'random'}."
-        images = self._draw(scorer, part.benchmark, by or part.tasks[0], chosen)
-        return Gallery(part.benchmark.name, by or part.tasks[0], note, images)
+        try:
+            return self._make(document, folder)
+        except (ValueError, OSError, ImportError) as error:
+            raise ValueError(f"{folder}: {error}") from error
 
-    def _open_parts(self, settings: str) -> dict[str, Part]:
-        config = ml_collections.ConfigDict(json.loads(settings))
-        return {part.benchmark.name: part for part in open_parts(config, self._data_dir)}
+    def _make(self, document: Mapping[str, Any], folder: pathlib.Path) -> Gallery | None:
+        done, settings = read_image_log(folder), document["settings"]["config"]
+        by, chosen = choose_images(done, self._count, self._choose, self._seed)
+        if by is None and "promptable" in document["scores"]:
+            return None
+        config = restored_config(settings, known_settings(settings, self._get_config))
+        title = f"gallery of {document['benchmark']}"
+        with tqdm.tqdm(
+            total=len(chosen), desc=title, unit="image", disable=not self._progress
+        ) as bar:
+            part = self._open_part(config, document)
+            for image_id, _ in chosen:
+                if image_id not in part.benchmark.images:
+                    raise ValueError(f"the data have no image {image_id!r} any more.")
+            loaded = self._load(self._model or document["model"]["directory"])
+            if loaded.about["sha256"] != document["model"]["sha256"]:
+                raise ValueError(
+                    f"it was made with another model than {loaded.about['directory']}."
+                )
+            framing = make_framing(config, part.benchmark, loaded.pretrained.config)
+            scorer = make_scorer(part, config, loaded, framing)
+            by = by or part.tasks[0]
+            images = self._draw(scorer, part.benchmark, by, chosen, bar)
+        ranked = any(quality is not None for _, quality in chosen)
+        note = f"{len(chosen)} of {len(done)} images: {self._choose if ranked else 'random'}."
+        return Gallery(document, by, note, images)
+
+    def _open_part(self, config: ml_collections.ConfigDict, document: Mapping[str, Any]) -> Part:
+        """Opens the benchmark where it is: one folder of datasets does not have all of them."""
+        folders = dict.fromkeys(filter(None, (self._data_dir, document.get("data_dir"))))
+        if not folders:
+            raise ValueError("its results do not say where the data are: give their folder.")
+        missing = []
+        for folder in folders:
+            try:
+                named = self._open(config.to_json(sort_keys=True), folder)
+            except FileNotFoundError as error:
+                missing.append(error)
+                continue
+            if document["benchmark"] not in named:
+                raise ValueError(f"there is no {document['benchmark']} in {folder}.")
+            return named[document["benchmark"]]
+        raise missing[0]
 
     def _draw(
         self,
@@ -125,14 +178,14 @@ class GalleryMaker:
         benchmark: Benchmark,
         by: str,
         chosen: Sequence[tuple[str, float | None]],
+        bar: tqdm.tqdm,
     ) -> dict[str, dict[str, np.ndarray]]:
         """Returns pictures by image and title."""
         model = scorer.on_device(jax.local_devices()[0])
         offered: dict[str, dict[str, Any]] = {}
         if isinstance(scorer, PromptScorer):
-            offered = {
-                name: read_masks(path, benchmark.images) for name, path in self._others.items()
-            }
+            files = self._others.get(benchmark.name, {})
+            offered = {name: read_masks(path, benchmark.images) for name, path in files.items()}
         images = {}
         for image_id, quality in chosen:
             drawn = draw_image(scorer, benchmark, model, image_id, by)
@@ -147,7 +200,13 @@ class GalleryMaker:
             images[image_id] = {
                 title: thumbnail(picture, _CELL) for title, picture in pictures.items()
             }
+            bar.update()
         return images
+
+
+def _open_parts(settings: str, data_dir: str) -> dict[str, Part]:
+    config = ml_collections.ConfigDict(json.loads(settings))
+    return {part.benchmark.name: part for part in open_parts(config, data_dir)}
 
 
 def choose_images(
@@ -174,42 +233,3 @@ def choose_images(
         return by, [every[place] for place in sorted(picked.tolist())]
     start = {"worst": 0, "median": (len(every) - count) // 2, "best": len(every) - count}[choose]
     return by, every[start : start + count]
-
-
-def read_masks(
-    path: pathlib.Path, images: Mapping[str, Any]
-) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """Reads COCO results by image id, each entry with its place in words.
-
-    Raises:
-      FileNotFoundError: If the file is not there.
-      ValueError: If it is no list of results, or none is of an image of the benchmark.
-    """
-    document = read_json(path)
-    if not isinstance(document, list):
-        raise ValueError(f"{path}: expected a list of results, one object per mask.")
-    found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for place, entry in enumerate(document):
-        where = f"{path}: [{place}]"
-        found.setdefault(str(read_image_id(entry, where)), []).append((where, entry))
-    if not found.keys() & images.keys():
-        raise ValueError(
-            f"{path} has no result for an image of the benchmark, such as {next(iter(images))}."
-        )
-    return found
-
-
-def best_masks(truth: TrueMasks, entries: Sequence[tuple[str, dict[str, Any]]]) -> BestMasks:
-    """Returns for every true mask the result that fits best.
-
-    Raises:
-      ValueError: If a result is malformed or of another size than the image.
-    """
-    best = BestMasks(truth)
-    if entries and len(truth):
-        hw = truth.masks.hw
-        rles = [at(where, of_size, entry.get("segmentation"), hw) for where, entry in entries]
-        masks = PackedMasks.from_masks([rle_decode(rle) for rle in rles], hw)
-        iou = packed_iou(truth.masks, masks)
-        best.offer(iou.max(axis=1), masks.words[iou.argmax(axis=1)])
-    return best

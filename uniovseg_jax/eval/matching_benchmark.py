@@ -126,6 +126,7 @@ def measure_matching(
             "date": datetime.date.today().isoformat(),
             "num_images": len(results),
             "limited": bool(settings.limit),
+            "as_published": benchmark.as_published,
             "model": {"directory": str(model), "sha256": made_with["model"]},
             "device": jax.devices()[0].device_kind,
             "settings": made_with,

@@ -8,8 +8,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from uniovseg_jax import html
+from uniovseg_jax.eval.found_results import Document
 from uniovseg_jax.eval.gallery import Gallery
-from uniovseg_jax.eval.report_tables import Document, ReportTable, model_name
+from uniovseg_jax.eval.report_tables import ReportTable
+from uniovseg_jax.eval.run_labels import RunLabels
+from uniovseg_jax.eval.sentences import sentences_of_results
 from uniovseg_jax.files import write_whole
 from uniovseg_jax.visualize import contact_sheet
 
@@ -26,17 +29,17 @@ _INTRODUCTION = (
 
 def write_report(
     documents: Sequence[Document],
+    labels: RunLabels,
     tables: Sequence[ReportTable],
     galleries: Sequence[Gallery],
     output: pathlib.Path,
 ) -> None:
     """Writes `report.md`, `report.html` and a PNG file per gallery."""
     output.mkdir(parents=True, exist_ok=True)
-    runs = _table_of_runs(documents)
-    sentences = dict.fromkeys(text for document in documents for text in _unverified(document))
+    sentences = sentences_of_results(documents)
     body = [f"<h1>{html.text(_TITLE)}</h1>", html.paragraph(_INTRODUCTION)]
     markdown = [f"# {_TITLE}\n", f"{_INTRODUCTION}\n"]
-    for table in (*tables, runs):
+    for table in tables:
         body.append(f"<h2>{html.text(table.title)}</h2>")
         body.append(
             html.table(table.header, table.rows, table.strong, table.groups, table.text_columns)
@@ -44,7 +47,8 @@ def write_report(
         body += [html.paragraph(table.note, note=True)] if table.note else []
         markdown.append(table.markdown())
     for number, gallery in enumerate(galleries):
-        title = f"{gallery.benchmark}, {gallery.by}"
+        of = gallery.document
+        title = f"{of['benchmark']}, {gallery.by}: {labels.model(of)}"
         body.append(f"<h2>{html.text(title)}</h2>")
         body.append(html.paragraph(gallery.note, note=True))
         for image_id, pictures in gallery.images.items():
@@ -64,35 +68,6 @@ def write_report(
     page, text = html.page(_TITLE, body), "\n".join(markdown)
     write_whole(output / REPORT_HTML, lambda path: path.write_text(page, encoding="utf-8"))
     write_whole(output / REPORT_MD, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _table_of_runs(documents: Sequence[Document]) -> ReportTable:
-    rows = [
-        (
-            document["benchmark"],
-            model_name(document),
-            document["model"]["sha256"][:8],
-            str(document["num_images"]),
-            f"{seconds:.2f}" if (seconds := _seconds(document)) is not None else "",
-            str(document.get("date", "")),
-        )
-        for document in documents
-    ]
-    return ReportTable(
-        "Runs",
-        ("benchmark", "model", "sha256", "images", "s / image", "date"),
-        tuple(rows),
-        text_columns=3,
-    )
-
-
-def _seconds(document: Document) -> float | None:
-    parts = document.get("seconds_per_image")
-    return sum(parts.values()) if parts else None
-
-
-def _unverified(document: Document) -> list[str]:
-    return [f"{document['benchmark']}: {text}" for text in document.get("unverified", [])]
 
 
 def _sheet(gallery: Gallery) -> UInt8[np.ndarray, "h w 3"]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.paper import paper_score
+from uniovseg_jax.eval.run_settings import settings_in_words
 from uniovseg_jax.files import write_whole
 
 RESULTS_FILE, TABLE_FILE = "results.json", "results.md"
@@ -77,8 +78,7 @@ def make_table(document: dict[str, Any]) -> str:
     if seconds := document["seconds_per_image"]:
         shown = ", ".join(f"{name} {value:.3f}" for name, value in seconds.items())
         lines += ["", f"Median seconds per image: {shown}."]
-    if shown := _thresholds(document):
-        lines += ["", f"Protocol `{settings['config']['protocol']}`: {shown}."]
+    lines += ["", f"Protocol `{settings['config']['protocol']}`: {settings_in_words(document)}."]
     lines += [f"\nNote: {sentence}" for sentence in document["unverified"]]
     lines += ["", SETTINGS_LINE, "", "```", json.dumps(settings, indent=1), "```"]
     return "\n".join(lines) + "\n"
@@ -87,18 +87,6 @@ def make_table(document: dict[str, Any]) -> str:
 def without_settings(table: str) -> str:
     """Returns a table up to its settings, to be printed."""
     return table.partition(f"\n{SETTINGS_LINE}")[0]
-
-
-def _thresholds(document: dict[str, Any]) -> str:
-    """Returns what decides what is proposed, kept and merged, or what is prompted, in one line."""
-    config = document["settings"]["config"]
-    groups = ("prompts",) if "promptable" in document["scores"] else ("proposals", "merge")
-    values = [pair for group in groups for pair in config.get(group, {}).items()]
-    return ", ".join(f"{name} {_plain(value)}" for name, value in values)
-
-
-def _plain(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _show(value: float | int | None) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import tqdm
 from PIL import Image
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
@@ -38,8 +39,12 @@ def write_worst(
     done: dict[str, dict[str, Any]],
     count: int,
     folder: pathlib.Path,
+    progress: bool = True,
 ) -> None:
-    """Writes `worst.png`; nothing if no image can be ranked. The images are predicted once more."""
+    """Writes `worst.png`; nothing if no image can be ranked.
+
+    The images are predicted once more, with `progress` under a bar of their own.
+    """
     by, ranked = rank_images(done)
     worst = ranked[:count]
     if by is None or not worst:
@@ -47,7 +52,8 @@ def write_worst(
     model = scorer.on_device(jax.local_devices()[0])
     pictures: list[np.ndarray] = []
     titles: list[str] = []
-    for image_id, quality in worst:
+    title = f"worst images of {benchmark.name}"
+    for image_id, quality in tqdm.tqdm(worst, title, unit="image", disable=not progress):
         drawn = draw_image(scorer, benchmark, model, image_id, by)
         # A sheet of many photographs in their own size would take gigabytes.
         pictures += [thumbnail(picture, _CELL) for picture in drawn]
