@@ -10,6 +10,7 @@ from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.check import check_pairs
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList, load_class_list
 from uniovseg_jax.benchmarks.labels.label_maps import LabelMaps
+from uniovseg_jax.benchmarks.preparation_record import check_finished
 from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES
 from uniovseg_jax.data.mask_sources.folder import by_stem
 from uniovseg_jax.data.mask_sources.source import (
@@ -57,9 +58,11 @@ def prepared_files(root: pathlib.Path, split: str, images: str, labels: str, suf
 
     Raises:
       FileNotFoundError: If a folder is missing.
-      ValueError: If a folder holds nothing of its kind, or there is no such split.
+      ValueError: If the preparation is not finished, a folder holds nothing of its kind, or there
+        is no such split.
     """
     long = long_name(split)
+    check_finished(root / pathlib.PurePath(images).parts[0], split)
     return by_stem(root / images / long, (".jpg",)), by_stem(root / labels / long, (suffix,))
 
 
