@@ -102,6 +102,7 @@ def open_cityscapes(root: pathlib.Path, split: str) -> Benchmark:
     benchmark = dataclasses.replace(
         semantic_benchmark("cityscapes", folder, (images, files), labels, classes),
         resize=(1024, 2560),
+        label_names={name: f"{path.parent.name}/{path.stem}" for name, path in files.items()},
     )
     # Images by their ids: the names of images in that file exist nowhere.
     json_path = folder / "gtFine" / f"cityscapes_panoptic_{split}.json"

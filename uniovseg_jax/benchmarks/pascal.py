@@ -49,6 +49,7 @@ def semantic_benchmark(
         read_semantic=labels.read,
         classes=classes,
         read_sizes=labels.hw,
+        label_names={image_id: path.stem for image_id, path in files[1].items()},
         file_ids={"semantic": tuple(sorted(labels.index_of, key=labels.index_of.__getitem__))},
     )
 

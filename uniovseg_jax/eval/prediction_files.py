@@ -24,10 +24,11 @@ _VOID_8, _VOID_16 = 255, 65535
 class PredictionFiles:
     """Predictions of a benchmark in one folder, with the ids that the files of its truth have.
 
-    `semantic/<image>.png` are label maps of 8 bits with 255 for void, or of 16 bits with 65535
-    where an id is 255 or more. `panoptic/<image>.png` with `panoptic.json` are COCO's panoptic
-    form, and `instance.json` is a list of COCO results. What goes into a JSON file is kept image by
-    image until `finish`, so that a run can be left and taken up.
+    `semantic/` has label maps of 8 bits with 255 for void, or of 16 bits with 65535 where an id is
+    255 or more; their names are those of the true ones, within the folder of the split.
+    `panoptic/<image>.png` with `panoptic.json` are COCO's panoptic form, and `instance.json` is a
+    list of COCO results. What goes into a JSON file is kept image by image until `finish`, so that
+    a run can be left and taken up.
 
     Args:
       folder: Made when needed.
@@ -56,7 +57,8 @@ class PredictionFiles:
         small = ids.max() < _VOID_8
         values = np.append(ids, _VOID_8 if small else _VOID_16)[indices]
         image = Image.fromarray(values.astype(np.uint8 if small else np.uint16))
-        path = self._folder / "semantic" / f"{self._name(image_id)}.png"
+        name = self._benchmark.label_names.get(image_id) or self._name(image_id)
+        path = self._folder / "semantic" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda temporary: image.save(temporary, "PNG"))
 
