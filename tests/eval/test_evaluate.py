@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import jax
 import layouts
@@ -270,6 +271,19 @@ def test_a_task_without_its_file_is_told_before_and_with_the_results(
     # Whoever asks for less is not told of more.
     (found,) = score("ade20k_150", tiny_model_dir, tmp_path, tmp_path / "less", tasks=("semantic",))
     assert not any("Not scored" in text for text in found["unverified"])
+
+
+def test_what_is_not_installed_is_said_first(tmp_path, monkeypatch):
+    layouts.make_ade(tmp_path)
+    monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
+    monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
+    for tasks, message in (
+        ((), r"'uniovseg_jax\[eval\]', or leave .*: --config.tasks=semantic,panoptic\.$"),
+        (("instance",), r"pip install 'uniovseg_jax\[eval\]'\.$"),
+    ):
+        with pytest.raises(ImportError, match=message):
+            score("ade20k_150", tmp_path, tmp_path, tmp_path / "out", tasks=tasks)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

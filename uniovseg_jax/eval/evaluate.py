@@ -25,6 +25,7 @@ from uniovseg_jax.eval.parts import (
     PROMPTABLE,
     Part,
     check_parts,
+    check_tools,
     choose_images,
     digest,
     missing_tasks,
@@ -70,6 +71,7 @@ def evaluate(
 
     Raises:
       FileNotFoundError: If the model or the data are not there.
+      ImportError: If what a task is scored by is not installed.
       ValueError: If anything does not fit together, in one sentence.
     """
     first = jax.process_index() == 0
@@ -78,6 +80,7 @@ def evaluate(
         with all_or_none("Opening the benchmark"):
             config = split_lists(config)
             parts = open_parts(config, data_dir)
+            check_tools(parts)
             if first:
                 stack.enter_context(held_alone(output, "evaluation"))
                 for sentence in () if config.tasks else missing_tasks(parts[0]):

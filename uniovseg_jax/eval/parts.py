@@ -17,10 +17,11 @@ from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
 from uniovseg_jax.eval.from_config import check_config, check_framing
 from uniovseg_jax.eval.prompted import check_modes
 from uniovseg_jax.files import write_whole
+from uniovseg_jax.polygons import import_pycocotools
 from uniovseg_jax.settings import read_settings
 from uniovseg_jax.vocabulary import Vocabulary
 
-PROMPTABLE = "promptable"
+INSTANCE, PROMPTABLE = "instance", "promptable"
 _CHECKED_FILE = "checked.json"
 
 
@@ -65,6 +66,21 @@ def open_parts(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Part, 
     return tuple(
         Part(benchmark, tasks, _words(benchmark, config.synonyms)) for benchmark in benchmarks
     )
+
+
+def check_tools(parts: Sequence[Part]) -> None:
+    """Raises an ImportError if what a task is scored by is not installed."""
+    if INSTANCE not in parts[0].tasks:
+        return
+    try:
+        import_pycocotools("cocoeval")
+    except ImportError:
+        others = ",".join(task for task in parts[0].tasks if task != INSTANCE)
+        way_out = f", or leave the task out: --config.tasks={others}" if others else ""
+        raise ImportError(
+            "The task instance is scored by pycocotools, which is not installed: pip install "
+            f"'uniovseg_jax[eval]'{way_out}."
+        ) from None
 
 
 def choose_images(
