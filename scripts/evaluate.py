@@ -24,7 +24,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _MODEL = flags.DEFINE_string("model", None, "Model directory.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that all datasets are in.")
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder for the results; by default runs/eval/<benchmark>-<protocol>."
+    "output", None, "Folder for the results; by default runs/eval/<benchmark>-<protocol>-<model>."
 )
 _DISTRIBUTED = flags.DEFINE_string(
     "distributed",
@@ -43,17 +43,20 @@ def main(_: list[str]) -> None:
         if _DISTRIBUTED.value:
             join_processes(_DISTRIBUTED.value)
         from uniovseg_jax.eval.evaluate import evaluate
-        from uniovseg_jax.eval.result_files import make_table, without_settings
+        from uniovseg_jax.eval.from_config import default_output
+        from uniovseg_jax.eval.result_files import RESULTS_FILE, make_table, without_settings
 
         config = _CONFIG.value
-        name = f"{config.benchmark.replace('/', '-')}-{config.protocol}"
-        output = pathlib.Path(_OUTPUT.value or f"runs/eval/{name}")
-        results = evaluate(config, str(_MODEL.value), str(_DATA_DIR.value), output)
+        model = str(_MODEL.value)
+        output = pathlib.Path(_OUTPUT.value or default_output(config, model))
+        results = evaluate(config, model, str(_DATA_DIR.value), output)
     except (ValueError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     for document in results:
         print(without_settings(make_table(document)))
+    if results:
+        print(f"Written: {output / RESULTS_FILE}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -131,6 +133,15 @@ def _short_side(
 ) -> ShortSide:
     options, (short, longest) = config.input, benchmark.resize
     return ShortSide(options.short or short, options.longest or longest, options.pad_to, mean)
+
+
+def default_output(config: ml_collections.ConfigDict, model: str) -> pathlib.Path:
+    """Returns where results go unless they are told to; every model has a folder of its own."""
+    folder = pathlib.Path(os.path.abspath(model))
+    # Training leaves its model in a folder `model` of each run.
+    name = folder.parent.name if folder.name == "model" else folder.name
+    words = config.benchmark.replace("/", "-"), config.protocol, name
+    return pathlib.Path("runs", "eval", "-".join(words))
 
 
 def split_lists(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
