@@ -6,7 +6,7 @@ r"""Scores a model on a benchmark of the paper; docs/benchmarks.md tells which t
 Leaves results.json, results.md (every score beside the paper's) and worst.png in the output folder;
 of a set of several parts, the same in a folder for each, and the means in the output folder itself.
 Stopped, it goes on where it was when the same command is given again.
-Exit code: 0, or 2 with one sentence that says why there is no result.
+Exit code: 0, 130 after Ctrl-C, or 2 with one sentence that says why there is no result.
 """
 
 import os
@@ -16,7 +16,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from uniovseg_jax.command_line import parse_flags
+from uniovseg_jax.command_line import goes_on_when_repeated, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, a colon, and the benchmark with its options."
@@ -36,6 +36,7 @@ flags.mark_flags_as_required(["config", "model", "data_dir"])
 
 def main(_: list[str]) -> None:
     """Scores and prints one table per part of the benchmark."""
+    goes_on_when_repeated()
     logging.set_verbosity(logging.WARNING)
     from uniovseg_jax.processes import join_processes
 
