@@ -72,7 +72,7 @@ def finished(folder):
 
 def test_a_run_leaves_results_beside_the_papers_and_is_not_done_twice(folder, finished):
     out, err = finished
-    assert "labels of ade20k_150: 100%" in err and "2/2" in err and "miou " in err
+    assert "labels of ade20k_150: 100%" in err and "ade20k_150: 100%|" in err and "miou " in err
     output = folder / "runs/eval" / f"ade20k_150-fcclip-{folder.name}"
     assert out.endswith(f"Written: {output.relative_to(folder)}/results.json\n")
     found = json.loads((output / "results.json").read_text())

@@ -391,10 +391,15 @@ def test_large_sets_are_sampled_unless_they_are_scored_whole(tmp_path, monkeypat
         opened = parts.open_parts(config, str(tmp_path))
         config.benchmark = name
         output.mkdir()
-        return parts.choose_images(opened, config, output, False)[0].benchmark.images
+        chosen = parts.choose_images(opened, config, str(tmp_path), output, False)
+        checked.append(parts._is_checked(output, chosen, str(tmp_path)))
+        return chosen[0].benchmark.images
 
+    checked = []
     assert len(chosen("ishape/wire", tmp_path / "a")) == 2
     assert len(chosen("seginw/wire", tmp_path / "b")) == 4
+    # Who counts masks has read all labels.
+    assert checked == [True, False]
     # Another model is asked for the same images.
     (exported,) = export_masks("ishape/wire", tmp_path, tmp_path / "masks")
     images = [image["id"] for image in json.loads(exported.read_text())["images"]]

@@ -87,9 +87,9 @@ def evaluate(
                     logging.warning(sentence)
         with all_or_none("Choosing the images"):
             if first:  # What it draws the others read.
-                choose_images(parts, config, output, progress)
+                choose_images(parts, config, data_dir, output, progress)
         with all_or_none("The check of the benchmark"):
-            parts = choose_images(parts, config, output, progress)
+            parts = choose_images(parts, config, data_dir, output, progress)
             check_parts(parts, data_dir, output, progress)
         with all_or_none("Loading the model"):
             if first:
@@ -142,7 +142,8 @@ def _score_part(
         scorer = make_scorer(part, config, model, framing, files)
     # Where a folder is shared by a network, others see a file as it was when it was closed.
     with all_or_none("Scoring"), _open_log(folder, settings) as log:
-        score_images(scorer, ids, log, config.threads_per_device, progress)
+        title = part.benchmark.name
+        score_images(scorer, ids, log, config.threads_per_device, progress, title)
     with all_or_none("Writing the results"):
         if process != 0:
             return None

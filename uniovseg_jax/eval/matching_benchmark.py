@@ -118,7 +118,8 @@ def measure_matching(
     }
     with held_alone(output, "evaluation"):
         with ImageLog(output, made_with) as log:
-            score_images(scorer, list(benchmark.images), log, threads_per_device, progress)
+            ids = list(benchmark.images)
+            score_images(scorer, ids, log, threads_per_device, progress, benchmark.name)
         results = ordered(read_image_log(output), list(benchmark.images))
         document = {
             "kind": KIND,

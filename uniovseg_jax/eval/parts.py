@@ -84,34 +84,44 @@ def check_tools(parts: Sequence[Part]) -> None:
 
 
 def choose_images(
-    parts: Sequence[Part], config: ml_collections.ConfigDict, output: pathlib.Path, progress: bool
+    parts: Sequence[Part],
+    config: ml_collections.ConfigDict,
+    data_dir: str,
+    output: pathlib.Path,
+    progress: bool,
 ) -> tuple[Part, ...]:
     """Returns the parts with the images that are scored.
 
     Sets that are larger than SAM's suite takes are sampled once for a folder of results, for which
-    all of their labels are read.
+    all of their labels are read: they are noted as checked then.
 
     Args:
       parts: Of `open_parts`.
       config: As there.
+      data_dir: Folder of all datasets.
       output: Folder of the results, where the sample is kept.
       progress: Whether to show a bar.
 
     Raises:
       ValueError: If a label file is not as it has to be, or the sample there is another one.
     """
-    benchmarks = tuple(part.benchmark for part in parts)
+    benchmarks, drawn = tuple(part.benchmark for part in parts), False
     if PROMPTABLE in parts[0].tasks:
         sample = output / "sample.json"
+        known = sample.is_file()
         benchmarks = sampled_unless_whole(
             config.benchmark, benchmarks, sample, config.prompts.seed, progress
         )
+        drawn = sample.is_file() and not known
     if config.limit:
         benchmarks = tuple(_first(benchmark, config.limit) for benchmark in benchmarks)
-    return tuple(
+    chosen = tuple(
         dataclasses.replace(part, benchmark=benchmark)
         for part, benchmark in zip(parts, benchmarks, strict=True)
     )
+    if drawn:
+        note_checked(output, chosen, data_dir)
+    return chosen
 
 
 def check_parts(parts: Sequence[Part], data_dir: str, output: pathlib.Path, progress: bool) -> None:
