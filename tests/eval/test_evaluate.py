@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import sys
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from made_model import quick_config
 from PIL import Image
 
+import uniovseg_jax
 from uniovseg_jax.benchmarks import registry
 from uniovseg_jax.benchmarks.prompted import PROMPTED_SETS
 from uniovseg_jax.benchmarks.prompted_set import PromptedSuite
@@ -325,7 +327,7 @@ def test_what_is_not_installed_is_said_first(tmp_path, monkeypatch):
     ],
 )
 def test_what_is_wrong_is_said_before_the_model_is_loaded(
-    tmp_path, monkeypatch, damage, changes, message
+    tiny_model_dir, tmp_path, monkeypatch, damage, changes, message
 ):
     layouts.make_voc(tmp_path)
     if damage:
@@ -333,12 +335,12 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        score("pascal_voc21", tmp_path, tmp_path, tmp_path / "out", **changes)
+        score("pascal_voc21", tiny_model_dir, tmp_path, tmp_path / "out", **changes)
     assert "\n" not in str(caught.value)
     assert damage is damage_note or not (tmp_path / "out" / "checked.json").exists()
 
 
-def test_modes_and_tasks_of_prompts_are_checked_first(tmp_path, monkeypatch):
+def test_modes_and_tasks_of_prompts_are_checked_first(tiny_model_dir, tmp_path, monkeypatch):
     prompted(tmp_path, "ishape_dataset/wire/val")
     monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
     for changes, message in (
@@ -350,15 +352,39 @@ def test_modes_and_tasks_of_prompts_are_checked_first(tmp_path, monkeypatch):
             score("ishape/wire", tmp_path, tmp_path, tmp_path / "out", **changes)
 
 
-def test_a_folder_in_use_and_a_missing_model_are_refused(tmp_path):
+def test_a_folder_in_use_is_refused(tiny_model_dir, tmp_path):
     layouts.make_voc(tmp_path)
     with (
         held_alone(tmp_path / "out", "evaluation"),
         pytest.raises(ValueError, match="out is in use by another evaluation"),
     ):
-        score("pascal_voc21", tmp_path / "no_model", tmp_path, tmp_path / "out")
-    with pytest.raises((ValueError, FileNotFoundError), match="no_model"):
-        score("pascal_voc21", tmp_path / "no_model", tmp_path, tmp_path / "out")
+        score("pascal_voc21", tiny_model_dir, tmp_path, tmp_path / "out")
+
+
+def test_what_costs_nothing_to_see_is_refused_before_labels_are_read(
+    tiny_model_dir, tmp_path, monkeypatch
+):
+    layouts.make_voc(tmp_path)
+    output, clip = tmp_path / "out", pathlib.Path(uniovseg_jax.__file__).parent / "assets"
+    score("pascal_voc20b", tiny_model_dir, tmp_path, output, worst=0)
+    checked = (output / "checked.json").read_text()
+    monkeypatch.setattr(parts, "check_labels", lambda *_: pytest.fail("labels were read"))
+    monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
+    for name, model, folder, message in (
+        ("pascal_voc20b", tmp_path / "no_model", "new", "no_model is no model directory"),
+        ("pascal_voc20b", clip / "tinyscenes_clip", "new", "without the part masks; expected clip"),
+        ("pascal_voc21", tiny_model_dir, "out", "benchmark was 'pascal_voc20b' and is 'pascal_voc"),
+        ("pascal_voc20b,protocol=released", tiny_model_dir, "out", r"other settings \(config\.inp"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            score(name, model, tmp_path, tmp_path / folder)
+    # An image more is another list of them.
+    split = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
+    split.write_text(split.read_text() + "\n2007_000032")
+    with pytest.raises(ValueError, match=r"other settings \(images was"):
+        score("pascal_voc20b", tiny_model_dir, tmp_path, output)
+    assert not (tmp_path / "new").exists()
+    assert (output / "checked.json").read_text() == checked
 
 
 def test_pictures_say_the_names_of_what_is_in_them(tmp_path, tiny_model_dir, monkeypatch):

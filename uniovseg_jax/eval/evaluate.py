@@ -19,11 +19,12 @@ from uniovseg_jax.eval.from_config import (
     make_segmenter_config,
     split_lists,
 )
-from uniovseg_jax.eval.image_log import ImageLog, read_image_log
+from uniovseg_jax.eval.image_log import ImageLog, check_log, read_image_log
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.parts import (
     PROMPTABLE,
     Part,
+    check_model,
     check_parts,
     check_tools,
     choose_images,
@@ -42,6 +43,7 @@ from uniovseg_jax.inference.framing import Framing
 from uniovseg_jax.inference.predictor import Predictor
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter
 from uniovseg_jax.locks import held_alone
+from uniovseg_jax.models.presets import UniOVSegConfig
 from uniovseg_jax.processes import all_or_none
 from uniovseg_jax.settings import as_json
 from uniovseg_jax.versions import versions
@@ -81,6 +83,8 @@ def evaluate(
             config = split_lists(config)
             parts = open_parts(config, data_dir)
             check_tools(parts)
+            model_config = check_model(model)
+            _check_folders(parts, config, model_config, output)
             if first:
                 stack.enter_context(held_alone(output, "evaluation"))
                 for sentence in () if config.tasks else missing_tasks(parts[0]):
@@ -90,6 +94,7 @@ def evaluate(
                 choose_images(parts, config, data_dir, output, progress)
         with all_or_none("The check of the benchmark"):
             parts = choose_images(parts, config, data_dir, output, progress)
+            _check_folders(parts, config, model_config, output, chosen=True)
             check_parts(parts, data_dir, output, progress)
         with all_or_none("Loading the model"):
             if first:
@@ -97,7 +102,7 @@ def evaluate(
             loaded = EvaluatedModel(model)
         results = []
         for part in parts:
-            folder = output / part.benchmark.name if len(parts) > 1 else output
+            folder = _folder(part, parts, output)
             result = _score_part(part, config, loaded, folder, progress)
             results += [] if result is None else [result]
         with all_or_none("Writing the means"):
@@ -135,7 +140,11 @@ def _score_part(
     process, ids = jax.process_index(), list(part.benchmark.images)
     with all_or_none("Preparing the model"):
         framing = make_framing(config, part.benchmark, model.pretrained.config)
-        settings = _settings(part, config, model, framing)
+        settings = {
+            **_settings(part, config, framing),
+            "images": part.images_sha256,
+            "model": model.about["sha256"],
+        }
         files = None
         if config.save_predictions:
             files = PredictionFiles(folder / FOLDER, part.benchmark)
@@ -205,10 +214,26 @@ def make_scorer(
     return NamedScorer(part.benchmark, part.tasks, segmenter, files)
 
 
-def _settings(
-    part: Part, config: ml_collections.ConfigDict, model: EvaluatedModel, framing: Framing
-) -> dict[str, Any]:
-    """Returns all that decides the result of an image."""
+def _folder(part: Part, parts: Sequence[Part], output: pathlib.Path) -> pathlib.Path:
+    return output / part.benchmark.name if len(parts) > 1 else output
+
+
+def _check_folders(
+    parts: Sequence[Part],
+    config: ml_collections.ConfigDict,
+    model: UniOVSegConfig,
+    output: pathlib.Path,
+    chosen: bool = False,
+) -> None:
+    """Raises a ValueError if a folder holds a run of other settings, as far as they are known."""
+    for part in parts:
+        settings = _settings(part, config, make_framing(config, part.benchmark, model))
+        images = {"images": part.images_sha256} if chosen else {}
+        check_log(_folder(part, parts, output), {**settings, **images})
+
+
+def _settings(part: Part, config: ml_collections.ConfigDict, framing: Framing) -> dict[str, Any]:
+    """Returns what decides the result of an image, but for the model and the list of images."""
     classes = part.benchmark.classes
     names = part.vocabulary.names if part.vocabulary else ()
     return as_json(
@@ -217,8 +242,6 @@ def _settings(
             "tasks": part.tasks,
             "config": deciding_settings(config),
             "input": framing_settings(framing),
-            "model": model.about["sha256"],
-            "images": part.images_sha256,
             "preparation": part.benchmark.preparation,
             "classes": {"name": classes.name, "sha256": classes.sha256} if classes else None,
             "names": {"count": len(names), "sha256": digest(names)},

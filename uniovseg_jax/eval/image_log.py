@@ -52,6 +52,24 @@ class ImageLog:
         self.done[image_id] = result
 
 
+def check_log(folder: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Makes sure that a folder was made with these settings, or is new; changes nothing.
+
+    Args:
+      folder: May be missing.
+      settings: Some of those that decide the results.
+
+    Raises:
+      ValueError: If it was made with others, or its file of them is damaged.
+    """
+    path = folder / _SETTINGS_FILE
+    if path.is_file():
+        found = read_settings(path)
+        if isinstance(found, dict):
+            found = {name: found.get(name) for name in settings}
+        _refuse_others(folder, found, as_json(settings))
+
+
 def read_image_log(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     """Returns the results of all processes by image id.
 
@@ -84,15 +102,17 @@ def _parse(line: str, path: pathlib.Path) -> dict[str, Any]:
 def _check_settings(path: pathlib.Path, settings: dict[str, Any], process: int) -> None:
     settings = as_json(settings)
     if path.is_file():
-        found = read_settings(path)
-        if other := first_difference(found, settings):
-            raise ValueError(
-                f"{path.parent} was made with other settings ({other}); delete it or choose "
-                "another folder."
-            )
+        _refuse_others(path.parent, read_settings(path), settings)
     elif process == 0:
         text = json.dumps(settings, indent=1) + "\n"
         write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _refuse_others(folder: pathlib.Path, found: Any, settings: dict[str, Any]) -> None:
+    if other := first_difference(found, settings):
+        raise ValueError(
+            f"{folder} was made with other settings ({other}); delete it or choose another folder."
+        )
 
 
 def _drop_unfinished_line(path: pathlib.Path) -> None:

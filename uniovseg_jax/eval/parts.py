@@ -17,9 +17,11 @@ from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
 from uniovseg_jax.eval.from_config import check_config, check_framing
 from uniovseg_jax.eval.prompted import check_modes
 from uniovseg_jax.files import write_whole
+from uniovseg_jax.models.presets import UniOVSegConfig
 from uniovseg_jax.polygons import import_pycocotools
 from uniovseg_jax.settings import read_settings
 from uniovseg_jax.vocabulary import Vocabulary
+from uniovseg_jax.weights.store import read_config
 
 INSTANCE, PROMPTABLE = "instance", "promptable"
 _CHECKED_FILE = "checked.json"
@@ -66,6 +68,22 @@ def open_parts(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Part, 
     return tuple(
         Part(benchmark, tasks, _words(benchmark, config.synonyms)) for benchmark in benchmarks
     )
+
+
+def check_model(directory: str, needed: Sequence[str] = ("clip", "masks")) -> UniOVSegConfig:
+    """Returns the configuration of a model; its weights are not read.
+
+    Raises:
+      FileNotFoundError: If it is not there.
+      ValueError: If its configuration is damaged, or it lacks a part that is needed.
+    """
+    config, parts = read_config(directory)
+    if lacking := [part for part in needed if part not in parts]:
+        raise ValueError(
+            f"{directory} is a model without the part {' and '.join(lacking)}; expected "
+            f"{' and '.join(needed)}."
+        )
+    return config
 
 
 def check_tools(parts: Sequence[Part]) -> None:
