@@ -64,7 +64,7 @@ def test_reading_all_labels_finds_ids_of_no_class(benchmark, capsys):
     assert "labels of pascal_voc20b: 100%" in capsys.readouterr().err
     path = benchmark.images[ids[1]].parent.parent / "SegmentationClass" / f"{ids[1]}.png"
     layouts.write_labels(path, np.full((8, 10), 21))
-    check_benchmark(benchmark)
+    check_benchmark(benchmark, progress=False)
     with pytest.raises(ValueError, match=r"2011_003256\.png holds the value 21"):
         check_labels(benchmark, ["semantic"], ids, progress=False)
     check_labels(benchmark, ["semantic"], ids[:1], progress=False)

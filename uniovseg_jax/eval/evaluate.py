@@ -148,7 +148,7 @@ def _score_part(
         files = None
         if config.save_predictions:
             files = PredictionFiles(folder / FOLDER, part.benchmark)
-        scorer = make_scorer(part, config, model, framing, files)
+        scorer = make_scorer(part, config, model, framing, files, progress)
     # Where a folder is shared by a network, others see a file as it was when it was closed.
     with all_or_none("Scoring"), _open_log(folder, settings) as log:
         title = part.benchmark.name
@@ -196,8 +196,9 @@ def make_scorer(
     model: EvaluatedModel,
     framing: Framing,
     files: PredictionFiles | None = None,
+    progress: bool = False,
 ) -> NamedScorer | PromptScorer:
-    """Returns what scores the images of a part."""
+    """Returns what scores the images of a part; names are embedded, if need be with a bar."""
     if part.vocabulary is None:
         prompts = config.prompts
         return PromptScorer(
@@ -210,7 +211,7 @@ def make_scorer(
     segmenter = OpenVocabularySegmenter(
         model.pretrained, make_segmenter_config(config, framing), config.text_cache or None
     )
-    segmenter.use_vocabulary(part.vocabulary)
+    segmenter.use_vocabulary(part.vocabulary, progress=progress)
     return NamedScorer(part.benchmark, part.tasks, segmenter, files)
 
 

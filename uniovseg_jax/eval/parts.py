@@ -159,7 +159,7 @@ def check_parts(parts: Sequence[Part], data_dir: str, output: pathlib.Path, prog
       ValueError: If a part has no image, or a file is not as it has to be.
     """
     for part in parts:
-        check_benchmark(part.benchmark)
+        check_benchmark(part.benchmark, progress)
     if not _is_checked(output, parts, data_dir):
         for part in parts:
             own = list(part.benchmark.images)[jax.process_index() :: jax.process_count()]
