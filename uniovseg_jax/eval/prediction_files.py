@@ -69,7 +69,7 @@ class PredictionFiles:
         name, folder = self._name(image_id), self._folder / "panoptic"
         entry = write_panoptic_map(
             folder,
-            _stored_id(image_id),
+            stored_id(image_id),
             f"{name}.png",
             ids,
             segments,
@@ -82,7 +82,7 @@ class PredictionFiles:
         classes = self.classes("instance").classes
         rows = [
             {
-                "image_id": _stored_id(image_id),
+                "image_id": stored_id(image_id),
                 "category_id": classes[one.category].id,
                 "segmentation": one.rle,
                 "score": float(one.score),
@@ -127,6 +127,6 @@ class PredictionFiles:
             ) from error
 
 
-def _stored_id(image_id: str) -> int | str:
+def stored_id(image_id: str) -> int | str:
     """Returns an id as COCO's files have it: numbers as numbers."""
     return int(image_id) if image_id.isdecimal() and str(int(image_id)) == image_id else image_id
