@@ -293,12 +293,17 @@ def test_what_is_not_installed_is_said_first(tmp_path, monkeypatch):
     [
         (break_size, {}, r"2011_003256\.jpg has 8 x 8 pixels, its labels 8 x 10"),
         (break_id, {}, r"2011_003256\.png holds the value 99, which is neither"),
-        (empty_split, {}, "pascal_voc21 has no image; expected at least one"),
+        (empty_split, {}, r"val\.txt names no image; expected one in each line"),
         (lose_label, {}, r"no label file .*2011_003256\.png"),
         (cut_label, {}, r"2011_003256\.png is PNG of mode RGB; expected"),
         (write_synonyms, {"synonyms": "words.txt"}, "no line for 20, tvmonitor of voc_21"),
         (None, {"synonyms": "nothing.txt"}, r"nothing\.txt"),
         (None, {"tasks": ("panoptic",)}, "has no task 'panoptic'; expected some of semantic"),
+        (
+            None,
+            {"text_cache": "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"},
+            "is a file; exp",
+        ),
         (None, {"split": "test"}, "no split 'test'; expected train or val"),
         (None, {"benchmark": "voc"}, "Unknown benchmark 'voc'"),
         (None, {"benchmark": "cityscapes"}, "no folder .*cityscapes"),
@@ -334,10 +339,11 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(
         damage(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
-    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+    with pytest.raises((ValueError, OSError), match=message) as caught:
         score("pascal_voc21", tiny_model_dir, tmp_path, tmp_path / "out", **changes)
     assert "\n" not in str(caught.value)
     assert damage is damage_note or not (tmp_path / "out" / "checked.json").exists()
+    assert damage is not empty_split or not (tmp_path / "out").exists()
 
 
 def test_modes_and_tasks_of_prompts_are_checked_first(tiny_model_dir, tmp_path, monkeypatch):
@@ -354,6 +360,9 @@ def test_modes_and_tasks_of_prompts_are_checked_first(tiny_model_dir, tmp_path, 
 
 def test_a_folder_in_use_is_refused(tiny_model_dir, tmp_path):
     layouts.make_voc(tmp_path)
+    (tmp_path / "names.txt").write_text("")
+    with pytest.raises(OSError, match=r"names\.txt is a file; expected a folder\.$"):
+        score("pascal_voc21", tiny_model_dir, tmp_path, tmp_path / "names.txt")
     with (
         held_alone(tmp_path / "out", "evaluation"),
         pytest.raises(ValueError, match="out is in use by another evaluation"),

@@ -8,6 +8,7 @@ import tqdm
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.data.threads import map_images
+from uniovseg_jax.files import first_of
 from uniovseg_jax.image_io import check_fits, stored_hw
 
 
@@ -99,13 +100,12 @@ def check_pairs(
     Raises:
       ValueError: If something lacks its other half; names the first.
     """
-    for what, has, lacks, ids in (
-        ("image", images, "labels", images.keys() - labels.keys()),
-        ("labels", labels, "image", labels.keys() - images.keys()),
+    for missing, ids, among in (
+        ("are no labels", images.keys() - labels.keys(), f"{len(images)} images"),
+        ("is no image", labels.keys() - images.keys(), f"{len(labels)} labels"),
     ):
         if ids:
-            first = min(ids)
             raise ValueError(
-                f"{where}: there is no {lacks} for {first!r} and {len(ids) - 1} others of the "
-                f"{len(has)} {what} ids; expected the same ids on both sides."
+                f"{where}: there {missing} for {first_of(ids)}, of {among}; expected the same ids "
+                "on both sides."
             )

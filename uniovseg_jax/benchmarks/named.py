@@ -217,7 +217,10 @@ def _by_city(folder: pathlib.Path, ending: str) -> dict[str, pathlib.Path]:
     """Lists files of all cities by what is before the ending: city, sequence and frame."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    return {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*/*{ending}"))}
+    found = {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*/*{ending}"))}
+    if not found:
+        raise ValueError(f"{folder} holds no folder of a city with files *{ending}.")
+    return found
 
 
 NAMED: Mapping[str, Callable[[pathlib.Path, str], Benchmark]] = {

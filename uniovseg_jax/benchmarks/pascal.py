@@ -184,6 +184,8 @@ def _voc_files(root: pathlib.Path, split: str) -> _Files:
     if not names.is_file():
         raise FileNotFoundError(f"There is neither a folder {root / folders[1]} nor {names}.")
     stems = _plain(names.read_text(encoding="utf-8").split(), names)
+    if not stems:
+        raise ValueError(f"{names} names no image; expected one in each line.")
     return (
         {stem: devkit / "JPEGImages" / f"{stem}.jpg" for stem in stems},
         {stem: devkit / "SegmentationClass" / f"{stem}.png" for stem in stems},
@@ -202,6 +204,8 @@ def _context_files(root: pathlib.Path, split: str, prepared: str) -> _Files:
         raise ValueError(f'{merged}: expected an object with a list "images".')
     chosen = [entry.get("file_name") for entry in images if entry.get("phase") == split]
     stems = [pathlib.PurePath(name).stem for name in _plain(chosen, merged)]
+    if not stems:
+        raise ValueError(f"{merged} has no image whose phase is {split!r}.")
     return (
         {stem: devkit / "JPEGImages" / f"{stem}.jpg" for stem in stems},
         {stem: devkit / "trainval" / f"{stem}.mat" for stem in stems},

@@ -18,7 +18,7 @@ from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
 from uniovseg_jax.eval.prediction_files import stored_id
 from uniovseg_jax.eval.promptable import TrueMasks
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import check_folder, make_folder, write_whole
 from uniovseg_jax.image_io import image_hw
 from uniovseg_jax.masks import rle_encode
 
@@ -51,6 +51,7 @@ def export_masks(
       FileNotFoundError: If the dataset is not there.
       ValueError: If there is no such benchmark, it has no masks, or its files are not as expected.
     """
+    check_folder(pathlib.Path(folder))
     parts, written = open_benchmarks(name, data_dir, split), []
     for part in parts:
         if part.read_masks is None:
@@ -60,7 +61,7 @@ def export_masks(
         check_benchmark(part)
         text = json.dumps(masks_document(part, pathlib.Path(data_dir), limit)) + "\n"
         path = pathlib.Path(folder) / f"{part.name.replace('/', '-')}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, lambda new, text=text: new.write_text(text, encoding="utf-8"))
         written.append(path)
     return tuple(written)

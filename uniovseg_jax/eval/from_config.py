@@ -10,6 +10,7 @@ from typing import Any
 import ml_collections
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.files import check_folder
 from uniovseg_jax.inference.framing import Framing, Letterbox, ShortSide
 from uniovseg_jax.inference.results import SemanticRules
 from uniovseg_jax.inference.segmenter import SegmenterConfig
@@ -25,6 +26,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     """Looks at all that can be judged without data and without a model.
 
     Raises:
+      NotADirectoryError: If a file is where vectors of names are to be kept.
       ValueError: If a setting is impossible; it names the first.
     """
     least = {
@@ -64,6 +66,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"config.proposals.stable_logits is {stable}; expected two numbers, the lower first."
         )
     check_templates(config.templates)
+    if config.text_cache:
+        check_folder(pathlib.Path(config.text_cache))
     if not config.scales or min(config.scales) <= 0:
         raise ValueError(
             f"config.scales is {tuple(config.scales)}; expected positive numbers, at least one."

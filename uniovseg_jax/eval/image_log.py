@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Any
 
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import make_folder, write_whole
 from uniovseg_jax.settings import as_json, first_difference, read_settings
 
 _SETTINGS_FILE = "run.json"
@@ -32,7 +32,7 @@ class ImageLog:
         Raises:
           ValueError: If the folder was made with other settings, or its file of them is damaged.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         _check_settings(folder / _SETTINGS_FILE, settings, process)
         self._path = folder / f"images-{process:05d}.jsonl"
         _drop_unfinished_line(self._path)

@@ -20,7 +20,7 @@ from uniovseg_jax.eval.parts import Part, check_model, check_parts, digest, note
 from uniovseg_jax.eval.result_files import RESULTS_FILE, TABLE_FILE
 from uniovseg_jax.eval.run import ordered, score_images
 from uniovseg_jax.eval.true_regions import TRUTHS
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import check_folder, write_whole
 from uniovseg_jax.locks import held_alone
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.prompt_templates import check_templates
@@ -69,6 +69,8 @@ def measure_matching(
       FileNotFoundError: If the model or the data are not there.
       ValueError: If anything does not fit together, in one sentence.
     """
+    if text_cache:
+        check_folder(pathlib.Path(text_cache))
     benchmark, vocabulary = _open(settings, data_dir)
     config = check_model(model, ("clip",))
     settings = dataclasses.replace(

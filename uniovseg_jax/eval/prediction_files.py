@@ -15,7 +15,7 @@ from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.eval.instance import PredictedInstance
 from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.eval.panoptic_files import write_panoptic_json, write_panoptic_map
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import make_folder, write_whole
 
 FOLDER = "predictions"
 _VOID_8, _VOID_16 = 255, 65535
@@ -59,7 +59,7 @@ class PredictionFiles:
         image = Image.fromarray(values.astype(np.uint8 if small else np.uint16))
         name = self._benchmark.label_names.get(image_id) or self._name(image_id)
         path = self._folder / "semantic" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, lambda temporary: image.save(temporary, "PNG"))
 
     def write_panoptic(
@@ -113,7 +113,7 @@ class PredictionFiles:
 
     def _write_entry(self, task: str, image_id: str, entry: Any) -> None:
         path, text = self._entry_path(task, image_id), json.dumps(entry)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _read_entry(self, task: str, image_id: str) -> Any:

@@ -10,7 +10,7 @@ from PIL import Image
 from uniovseg_jax import html
 from uniovseg_jax.eval.gallery import Gallery
 from uniovseg_jax.eval.report_tables import Document, ReportTable, model_name
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import make_folder, write_whole
 from uniovseg_jax.visualize import contact_sheet
 
 # Least width of a picture on the page, and where there are more than three in a row.
@@ -31,7 +31,7 @@ def write_report(
     output: pathlib.Path,
 ) -> None:
     """Writes `report.md`, `report.html` and a PNG file per gallery."""
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     runs = _table_of_runs(documents)
     sentences = dict.fromkeys(text for document in documents for text in _unverified(document))
     body = [f"<h1>{html.text(_TITLE)}</h1>", html.paragraph(_INTRODUCTION)]

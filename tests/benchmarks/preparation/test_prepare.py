@@ -173,6 +173,20 @@ def test_every_recipe_names_what_is_missing(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "folder", "looks"),
+    [
+        ("ade20k", "ADEChallengeData2016/images/validation", r"ADE_val_<number>\.jpg"),
+        ("cityscapes", "cityscapes/leftImg8bit/val/ulm", r"<frame>_leftImg8bit\.png"),
+    ],
+)
+def test_names_that_are_expected_are_told_in_words(tmp_path, name, folder, looks):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "cityscapes/gtFine/val").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=f"holds no file whose name is like {looks}"):
+        prepare(find_recipe(name), tmp_path)
+
+
 def test_mistakes_are_sentences(tmp_path):
     with pytest.raises(ValueError, match="Unknown dataset 'camvid'; expected one of coco, ade20k,"):
         find_recipe("camvid")
