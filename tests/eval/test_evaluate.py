@@ -437,7 +437,7 @@ def test_large_sets_are_sampled_unless_they_are_scored_whole(tmp_path, monkeypat
     assert checked == [True, False]
     # Another model is asked for the same images.
     (exported,) = export_masks("ishape/wire", tmp_path, tmp_path / "masks")
-    images = [image["id"] for image in json.loads(exported.read_text())["images"]]
+    images = [str(image["id"]) for image in json.loads(exported.read_text())["images"]]
     assert images == list(chosen("ishape/wire", tmp_path / "again"))
     part = dataclasses.replace(parts.open_parts(quick_config("ishape/wire"), str(tmp_path))[0])
     assert not parts._is_checked(tmp_path / "a", [part], str(tmp_path))
