@@ -9,7 +9,7 @@ are; all with classes will do.
 
 Leaves results.json and results.md (every number beside the paper's) in the output folder. Stopped,
 it goes on where it was when the same command is given again.
-Exit code: 0, or 2 with one sentence that says why there is no result.
+Exit code: 0, 130 after Ctrl-C, or 2 with one sentence that says why there is no result.
 """
 
 import os
@@ -18,7 +18,7 @@ import sys
 
 from absl import app, flags, logging
 
-from uniovseg_jax.command_line import parse_flags
+from uniovseg_jax.command_line import goes_on_when_repeated, parse_flags
 
 _SIZES = "768,896,1024,768+896,896+1024,768+896+1024"
 
@@ -67,12 +67,11 @@ def main(_: list[str]) -> None:
     """Measures and prints the table."""
     # Threads of numpy's own would fight with those of the images; read when numpy is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    goes_on_when_repeated()
     logging.set_verbosity(logging.WARNING)
-    from uniovseg_jax.eval.matching_benchmark import (
-        MatchingSettings,
-        make_matching_table,
-        measure_matching,
-    )
+    from uniovseg_jax.eval.matching_benchmark import measure_matching
+    from uniovseg_jax.eval.matching_scorer import MatchingSettings
+    from uniovseg_jax.eval.matching_table import make_matching_table
     from uniovseg_jax.eval.result_files import without_settings
 
     try:

@@ -44,7 +44,8 @@ def main(_: list[str]) -> None:
     try:
         measure()
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def measure() -> None:

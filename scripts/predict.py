@@ -23,7 +23,7 @@ from PIL import Image
 
 from uniovseg_jax import visualize
 from uniovseg_jax.command_line import parse_flags
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import make_folder, write_whole
 from uniovseg_jax.image_io import read_image
 from uniovseg_jax.inference.mask_generator import AutomaticMaskGenerator
 from uniovseg_jax.inference.results import TASKS, Segmentation
@@ -205,7 +205,7 @@ def run() -> int:
         names = FLAGS.vocabulary.removeprefix("@")
         vocabulary = read(names, FLAGS.stuff, FLAGS.background)
         predict = make_named_predictor(load_pretrained(FLAGS.model), vocabulary)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
 
     failures: list[str] = []
     thumbnails: list[tuple[np.ndarray, str]] = []

@@ -24,7 +24,7 @@ from uniovseg_jax.captions.chat.openai_chat import OpenAiChat
 from uniovseg_jax.captions.estimate import Price, dry_run
 from uniovseg_jax.captions.from_config import Tools
 from uniovseg_jax.captions.preparation import prepare_captions
-from uniovseg_jax.command_line import parse_flags
+from uniovseg_jax.command_line import goes_on_when_repeated, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configs/captions.py, a colon, and the source with its options."
@@ -87,13 +87,11 @@ def run() -> str:
 
 
 def main(_: list[str]) -> int:
+    goes_on_when_repeated()
     try:
         print(run())
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 2
     return 0
 

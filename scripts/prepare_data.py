@@ -34,7 +34,7 @@ from uniovseg_jax.benchmarks.preparation.prepare import NAMES, find_recipe, prep
 from uniovseg_jax.benchmarks.preparation.recipe import Recipe
 from uniovseg_jax.benchmarks.preparation.tfds_sets import UNPACK
 from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES
-from uniovseg_jax.command_line import parse_flags_and_words
+from uniovseg_jax.command_line import goes_on_when_repeated, parse_flags_and_words
 from uniovseg_jax.data.conversion import convert
 from uniovseg_jax.data.mask_sources.coco import CocoMasks
 from uniovseg_jax.data.mask_sources.folder import FolderMasks
@@ -156,6 +156,7 @@ def prepare_benchmark(names: list[str]) -> None:
     if FLAGS.tfds is not None:
         _unpack(name)
         return
+    goes_on_when_repeated()
     try:
         done = prepare(
             recipe, pathlib.Path(FLAGS.data_dir), FLAGS.split, num_workers=FLAGS.num_workers

@@ -72,9 +72,10 @@ def finished(folder):
 
 def test_a_run_leaves_results_beside_the_papers_and_is_not_done_twice(folder, finished):
     out, err = finished
-    assert "labels of ade20k_150: 100%" in err and "2/2" in err and "miou " in err
+    assert "labels of ade20k_150: 100%" in err and "ade20k_150: 100%|" in err and "miou " in err
     assert "worst images of ade20k_150: 100%" in err
-    output = folder / "runs/eval/ade20k_150-fcclip"
+    output = folder / "runs/eval" / f"ade20k_150-fcclip-{folder.name}"
+    assert out.endswith(f"Written: {output.relative_to(folder)}/results.json\n")
     found = json.loads((output / "results.json").read_text())
     # Both were given from within this folder.
     assert found["data_dir"] == str(folder / "data")
@@ -113,7 +114,7 @@ def test_two_processes_divide_the_images_and_the_first_one_writes(folder, finish
         assert len(log.read_text().splitlines()) == 1
     one, two = (
         json.loads((folder / name / "results.json").read_text())["scores"]
-        for name in ("runs/eval/ade20k_150-fcclip", "two")
+        for name in (f"runs/eval/ade20k_150-fcclip-{folder.name}", "two")
     )
     assert one == two
 
@@ -136,4 +137,4 @@ def test_wrong_flags_are_one_sentence(folder):
     ):
         code, out, err = _call(folder, *arguments)
         assert code == 2 and not out and message in err and "Traceback" not in err
-    assert not (folder / "runs/eval/pascal_voc21-fcclip").exists()
+    assert not list(folder.glob("runs/eval/pascal_voc21*"))

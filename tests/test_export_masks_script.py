@@ -59,8 +59,8 @@ def test_what_is_written_can_be_asked_by_and_scored(data):
     assert result.stdout.split() == [str(path)]
     document = json.loads(path.read_text())
     assert [(i["id"], i["height"], i["width"]) for i in document["images"]] == [
-        ("7", *HW),
-        ("20", *HW),
+        (7, *HW),
+        (20, *HW),
     ]
     for image in document["images"]:
         assert (folder / "data" / image["file_name"]).is_file()
@@ -71,13 +71,13 @@ def test_what_is_written_can_be_asked_by_and_scored(data):
         y, x = np.nonzero(mask)
         assert entry["bbox"] == [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
         assert entry["center_point"] == center_point(mask).tolist()
-        assert entry["area"] == mask.sum() and entry["image_id"] == "7"
+        assert entry["area"] == mask.sum() and entry["image_id"] == 7
     # A model that answers the first two, the second one with its box.
     box = np.zeros(HW, bool)
     x, y, width, height = map(int, entries[1]["bbox"])
     box[y : y + height, x : x + width] = True
     answers = [
-        {"image_id": "7", "segmentation": rle_encode(mask), "prompt": number}
+        {"image_id": 7, "segmentation": rle_encode(mask), "prompt": number}
         for number, mask in ((1, masks[0]), (2, box))
     ]
     (folder / "answers.json").write_text(json.dumps(answers))

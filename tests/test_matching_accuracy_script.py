@@ -9,6 +9,11 @@ import sys
 import pytest
 from layouts import make_coco
 
+from uniovseg_jax.eval import matching_benchmark, parts
+from uniovseg_jax.eval.matching_accuracy import RegionNamer
+from uniovseg_jax.eval.matching_benchmark import measure_matching
+from uniovseg_jax.eval.matching_scorer import MatchingSettings
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Its only part is clip.
 CLIP = ROOT / "uniovseg_jax" / "assets" / "tinyscenes_clip"
@@ -36,7 +41,7 @@ def flags(data, output, **options):
     return [f"--{name}={value}" for name, value in {**given, **defaults, **options}.items()]
 
 
-def test_every_accuracy_is_beside_the_papers_and_a_second_call_goes_on(data, tmp_path):
+def test_every_accuracy_is_beside_the_papers_and_a_second_call_goes_on(data, tmp_path, monkeypatch):
     result = run(*flags(data, tmp_path))
     assert result.returncode == 0, result.stderr
     document = json.loads((tmp_path / "results.json").read_text())
@@ -52,7 +57,10 @@ def test_every_accuracy_is_beside_the_papers_and_a_second_call_goes_on(data, tmp
     assert "| 49.0 |" in result.stdout
     assert "Note: The paper does not say whether" in result.stdout
     assert "longer lists of names" in result.stdout and '"truth"' not in result.stdout
-    assert "labels of coco_panoptic: 100%" in result.stderr
+    for title in ("files of", "labels of"):
+        assert f"{title} coco_panoptic: 100%" in result.stderr
+    for title in ("names", "times", "coco_panoptic"):
+        assert f"\n{title}: 100%" in result.stderr
 
     # Labels are those of the truth, predictions an entry per set of sizes.
     log = tmp_path / "images-00000.jsonl"
@@ -61,18 +69,35 @@ def test_every_accuracy_is_beside_the_papers_and_a_second_call_goes_on(data, tmp
     assert all(sorted(line["labels"]) == [0, 11, 79, 80, 132] for line in lines)
     assert all([len(row) for row in line["predicted"]] == [5, 5] for line in lines)
 
+    # Labels are read once, and sizes are timed once.
+    monkeypatch.setattr(parts, "check_labels", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(RegionNamer, "seconds", lambda *_: pytest.fail("timed again"))
+
+    def measure(**changes):
+        settings = MatchingSettings(
+            "coco_panoptic", size_sets=((64,), (768,)), templates="single", **changes
+        )
+        return measure_matching(settings, str(CLIP), str(data), tmp_path, progress=False)
+
+    # Where nothing is left, nothing changes.
+    with monkeypatch.context() as patch:
+        patch.setattr(matching_benchmark, "MatchingScorer", lambda *_: pytest.fail("made again"))
+        assert measure() == document
+    assert json.loads((tmp_path / "results.json").read_text()) == document
+
     # What is done is taken as it is: all right, for once.
     for line in lines:
         line["predicted"] = [line["labels"]] * 2
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert run(*flags(data, tmp_path)).returncode == 0
-    again = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "results.json").unlink()
+    again = measure()
+    assert [row["seconds"] for row in again["rows"]] == [r["seconds"] for r in document["rows"]]
     assert [row["top1"]["all"] for row in again["rows"]] == [100.0] * 2
     assert again["rows"][1]["class_mean"] == {"all": 100.0, "things": 100.0, "stuff": 100.0}
 
     # Other settings do not go on with it.
-    other = run(*flags(data, tmp_path, pooling="binary"))
-    assert other.returncode == 2 and "other settings (pooling was" in other.stderr
+    with pytest.raises(ValueError, match=r"other settings \(pooling was"):
+        measure(pooling="binary")
 
 
 @pytest.mark.parametrize(

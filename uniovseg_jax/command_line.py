@@ -1,7 +1,9 @@
 """What scripts do alike with their command lines."""
 
+import functools
 import importlib.util
 import pathlib
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -13,7 +15,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Parses a command line of nothing but flags, for `app.run`.
 
     Anything else, and what a configuration or a flag is wrong about, is one sentence for people and
-    exit code 2.
+    exit code 2. From then on Ctrl-C ends the script with one sentence too.
     """
     left = parse_flags_and_words(argv)
     if len(left) > 1:
@@ -23,6 +25,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def parse_flags_and_words(argv: list[str]) -> list[str]:
     """Does as `parse_flags`, and leaves what is no flag to the script."""
+    _say_when_stopped("Stopped.")
     try:
         left = flags.FLAGS(argv)
     # Configurations complain with whatever ml_collections or they raise.
@@ -43,6 +46,25 @@ def load_config_file(path: pathlib.Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def goes_on_when_repeated() -> None:
+    """To be called by scripts that keep what is done: Ctrl-C says so from now on."""
+    _say_when_stopped("Stopped; the same command goes on from here.")
+
+
+def _say_when_stopped(sentence: str) -> None:
+    # Python ends such a process by the signal itself, which is 130 to a shell and ends its loops.
+    sys.excepthook = functools.partial(_excepthook, sentence)
+
+
+def _excepthook(sentence: str, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"\n{sentence}", file=sys.stderr)
+    # Threads may have an image to finish; whoever does not wait for them ends the process at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(sentence: str) -> NoReturn:

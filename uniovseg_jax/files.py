@@ -1,9 +1,9 @@
-"""Files that are there whole or not at all, and what to say when one cannot be read."""
+"""Files that are there whole or not at all, folders for them, and what to say of those amiss."""
 
 import os
 import pathlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 
@@ -22,6 +22,34 @@ def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> Non
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: pathlib.Path) -> None:
+    """Raises a NotADirectoryError, one sentence, if a file is where a folder is to be made."""
+    for path in (folder, *folder.parents):
+        # Not of pathlib, which complains of what may not be looked at.
+        if os.path.exists(path) and not os.path.isdir(path):
+            raise NotADirectoryError(f"{path} is a file; expected a folder.")
+
+
+def make_folder(folder: pathlib.Path) -> None:
+    """Makes a folder, and those above it, unless it is there.
+
+    Raises:
+      OSError: If it cannot be made, in one sentence.
+    """
+    check_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+
+
+def first_of(names: Collection[str]) -> str:
+    """Returns the first of some names in their order, and how many more there are."""
+    others = len(names) - 1
+    more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+    return f"{min(names)!r}{more}"
 
 
 def one_line(error: BaseException) -> str:

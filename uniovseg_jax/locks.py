@@ -9,6 +9,8 @@ import re
 import socket
 from collections.abc import Iterator
 
+from uniovseg_jax.files import make_folder
+
 LOCK_FILE = ".lock"
 
 
@@ -18,7 +20,7 @@ def one_at_a_time(folder: pathlib.Path) -> Iterator[None]:
 
     The lock is the operating system's and ends with the process.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with (folder / LOCK_FILE).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -36,9 +38,10 @@ def held_alone(folder: pathlib.Path, what: str) -> Iterator[None]:
       what: Is done there, for complaints: "conversion".
 
     Raises:
+      OSError: If the folder cannot be made.
       ValueError: If another process is in here for the same folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / LOCK_FILE
     with contextlib.ExitStack() as stack:
         while True:

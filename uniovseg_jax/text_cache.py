@@ -12,7 +12,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import make_folder, write_whole
 from uniovseg_jax.models.tokenizer import Tokenizer
 from uniovseg_jax.weights.store import params_sha256
 
@@ -46,7 +46,7 @@ class TextCache:
     def add(self, vectors: Mapping[str, Float[np.ndarray, " e"]]) -> None:
         """Writes vectors beside those that are there, in one move."""
         merged = self.read() | dict(vectors)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         tensors = {_VECTORS: np.stack(list(merged.values()))}
         names = json.dumps(list(merged))
         metadata = {_NAMES: names, _DIGEST: _digest(names, tensors[_VECTORS])}

@@ -5,9 +5,11 @@ Inference, alignment and evaluation share this file, so that a name means the sa
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+import tqdm
 from jaxtyping import Float, Int
 
 from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
@@ -69,10 +71,14 @@ class TextEncoder:
             self._disk = TextCache(cache_dir, digest)
         self._cache = self._disk.read() if self._disk else {}
 
-    def embed(self, names: Sequence[str]) -> Float[np.ndarray, "n e"]:
+    def embed(self, names: Sequence[str], progress: bool = False) -> Float[np.ndarray, "n e"]:
         """Returns one unit vector per name.
 
         Per name the vectors of all prompts are normalised, averaged and normalised again.
+
+        Args:
+          names: At least one.
+          progress: Whether to show a bar while new ones are encoded.
 
         Raises:
           ValueError: If there is no name, or a name does not fit the text tower's positions.
@@ -81,22 +87,27 @@ class TextEncoder:
         if not names:
             raise ValueError("There is no name to embed: expected at least one.")
         new = [name for name in dict.fromkeys(names) if name not in self._cache]
-        for first in range(0, len(new), self._names_at_once):
-            found = self._encode_names(new[first : first + self._names_at_once])
-            self._cache.update(found)
-            if self._disk is not None:
-                self._disk.add(found)
+        with tqdm.tqdm(
+            desc="names",
+            total=len(new) * len(self.templates),
+            unit="prompt",
+            disable=not (progress and new),
+        ) as bar:
+            for first in range(0, len(new), self._names_at_once):
+                found = self._encode_names(new[first : first + self._names_at_once], bar)
+                self._cache.update(found)
+                if self._disk is not None:
+                    self._disk.add(found)
         return np.stack([self._cache[name] for name in names])
 
-    def _encode_names(self, names: Sequence[str]) -> dict[str, Float[np.ndarray, " e"]]:
-        tokens = self._tokenize(names)
-        vectors = np.concatenate(
-            [
-                self._encode_padded(tokens[start : start + _LARGEST_BUCKET])
-                for start in range(0, len(tokens), _LARGEST_BUCKET)
-            ]
-        )
-        means = vectors.reshape(len(names), len(self.templates), -1).mean(axis=1)
+    def _encode_names(
+        self, names: Sequence[str], bar: "tqdm.tqdm[Any]"
+    ) -> dict[str, Float[np.ndarray, " e"]]:
+        tokens, vectors = self._tokenize(names), []
+        for start in range(0, len(tokens), _LARGEST_BUCKET):
+            vectors.append(self._encode_padded(tokens[start : start + _LARGEST_BUCKET]))
+            bar.update(len(vectors[-1]))
+        means = np.concatenate(vectors).reshape(len(names), len(self.templates), -1).mean(axis=1)
         means /= np.linalg.norm(means, axis=-1, keepdims=True)
         return dict(zip(names, means, strict=True))
 

@@ -315,7 +315,7 @@ def test_labels_cut_to_8_bits_are_an_error(tmp_path):
         (
             "ade",
             "ADEChallengeData2016/annotations_detectron2/validation/ADE_val_00000001.png",
-            "no labels for 'ADE_val_00000001' and 0 others",
+            "no labels for 'ADE_val_00000001', of 2 images",
         ),
         (
             "voc_owners",

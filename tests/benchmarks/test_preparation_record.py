@@ -5,6 +5,7 @@ import json
 import layouts
 import pytest
 
+from uniovseg_jax.benchmarks.preparation_record import mark_unfinished
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 
 
@@ -33,6 +34,27 @@ def test_a_prepared_benchmark_says_how_and_one_without_a_record_that_it_cannot(t
     (tmp_path / "ADE20K_2021_17_01" / "prepared_val.json").write_text("[")
     with pytest.raises(ValueError, match=r"prepared_val\.json is no record of a preparation"):
         open_one("ade20k_847", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "folder"),
+    [
+        (layouts.make_ade, "ade20k_150", "ADEChallengeData2016"),
+        (layouts.make_ade_full, "ade20k_847", "ADE20K_2021_17_01"),
+        (layouts.make_cityscapes, "cityscapes", "cityscapes"),
+        (layouts.make_context_prepared, "pascal_context_459", "pascal_ctx_d2"),
+    ],
+)
+def test_what_was_begun_and_not_finished_is_not_opened(tmp_path, make, name, folder):
+    make(tmp_path)
+    mark_unfinished(tmp_path / folder, "train", "set --split=train")
+    open_one(name, tmp_path)
+    note = mark_unfinished(tmp_path / folder, "val", "set --split=val")
+    command = f"scripts/prepare_data.py set --split=val --data_dir={tmp_path}`"
+    with pytest.raises(ValueError, match=command):
+        open_one(name, tmp_path)
+    note.unlink()
+    open_one(name, tmp_path)
 
 
 @pytest.mark.parametrize(

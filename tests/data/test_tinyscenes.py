@@ -262,7 +262,7 @@ def test_prepare_renders_nothing_twice_and_says_when_sizes_differ(root):
 
 
 def test_missing_parts_and_splits_are_named(root, tmp_path):
-    with pytest.raises(FileNotFoundError, match="'web'"):
+    with pytest.raises(FileNotFoundError, match=r"'web' of .* makes: python -c .*, \('web',\)\)"):
         tinyscenes.load_source(tmp_path, "web", "train")
     with pytest.raises(ValueError, match="no split 'train'"):
         tinyscenes.load_source(root, "panoptic", "train")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pathlib
+import sys
 
 import jax
 import layouts
@@ -10,6 +12,7 @@ import pytest
 from made_model import quick_config
 from PIL import Image
 
+import uniovseg_jax
 from uniovseg_jax.benchmarks import registry
 from uniovseg_jax.benchmarks.prompted import PROMPTED_SETS
 from uniovseg_jax.benchmarks.prompted_set import PromptedSuite
@@ -293,17 +296,35 @@ def test_a_task_without_its_file_is_told_before_and_with_the_results(
     assert not any("Not scored" in text for text in found["unverified"])
 
 
+def test_what_is_not_installed_is_said_first(tmp_path, monkeypatch):
+    layouts.make_ade(tmp_path)
+    monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
+    monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
+    for tasks, message in (
+        ((), r"'uniovseg_jax\[eval\]', or leave .*: --config.tasks=semantic,panoptic\.$"),
+        (("instance",), r"pip install 'uniovseg_jax\[eval\]'\.$"),
+    ):
+        with pytest.raises(ImportError, match=message):
+            score("ade20k_150", tmp_path, tmp_path, tmp_path / "out", tasks=tasks)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("damage", "changes", "message"),
     [
         (break_size, {}, r"2011_003256\.jpg has 8 x 8 pixels, its labels 8 x 10"),
         (break_id, {}, r"2011_003256\.png holds the value 99, which is neither"),
-        (empty_split, {}, "pascal_voc21 has no image; expected at least one"),
+        (empty_split, {}, r"val\.txt names no image; expected one in each line"),
         (lose_label, {}, r"no label file .*2011_003256\.png"),
         (cut_label, {}, r"2011_003256\.png is PNG of mode RGB; expected"),
         (write_synonyms, {"synonyms": "words.txt"}, "no line for 20, tvmonitor of voc_21"),
         (None, {"synonyms": "nothing.txt"}, r"nothing\.txt"),
         (None, {"tasks": ("panoptic",)}, "has no task 'panoptic'; expected some of semantic"),
+        (
+            None,
+            {"text_cache": "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"},
+            "is a file; exp",
+        ),
         (None, {"split": "test"}, "no split 'test'; expected train or val"),
         (None, {"benchmark": "voc"}, "Unknown benchmark 'voc'"),
         (None, {"benchmark": "cityscapes"}, "no folder .*cityscapes"),
@@ -332,20 +353,21 @@ def test_a_task_without_its_file_is_told_before_and_with_the_results(
     ],
 )
 def test_what_is_wrong_is_said_before_the_model_is_loaded(
-    tmp_path, monkeypatch, damage, changes, message
+    tiny_model_dir, tmp_path, monkeypatch, damage, changes, message
 ):
     layouts.make_voc(tmp_path)
     if damage:
         damage(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
-    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        score("pascal_voc21", tmp_path, tmp_path, tmp_path / "out", **changes)
+    with pytest.raises((ValueError, OSError), match=message) as caught:
+        score("pascal_voc21", tiny_model_dir, tmp_path, tmp_path / "out", **changes)
     assert "\n" not in str(caught.value)
     assert damage is damage_note or not (tmp_path / "out" / "checked.json").exists()
+    assert damage is not empty_split or not (tmp_path / "out").exists()
 
 
-def test_modes_and_tasks_of_prompts_are_checked_first(tmp_path, monkeypatch):
+def test_modes_and_tasks_of_prompts_are_checked_first(tiny_model_dir, tmp_path, monkeypatch):
     layouts.make_prompted(tmp_path, "ishape_dataset/wire/val")
     monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
     for changes, message in (
@@ -357,15 +379,42 @@ def test_modes_and_tasks_of_prompts_are_checked_first(tmp_path, monkeypatch):
             score("ishape/wire", tmp_path, tmp_path, tmp_path / "out", **changes)
 
 
-def test_a_folder_in_use_and_a_missing_model_are_refused(tmp_path):
+def test_a_folder_in_use_is_refused(tiny_model_dir, tmp_path):
     layouts.make_voc(tmp_path)
+    (tmp_path / "names.txt").write_text("")
+    with pytest.raises(OSError, match=r"names\.txt is a file; expected a folder\.$"):
+        score("pascal_voc21", tiny_model_dir, tmp_path, tmp_path / "names.txt")
     with (
         held_alone(tmp_path / "out", "evaluation"),
         pytest.raises(ValueError, match="out is in use by another evaluation"),
     ):
-        score("pascal_voc21", tmp_path / "no_model", tmp_path, tmp_path / "out")
-    with pytest.raises((ValueError, FileNotFoundError), match="no_model"):
-        score("pascal_voc21", tmp_path / "no_model", tmp_path, tmp_path / "out")
+        score("pascal_voc21", tiny_model_dir, tmp_path, tmp_path / "out")
+
+
+def test_what_costs_nothing_to_see_is_refused_before_labels_are_read(
+    tiny_model_dir, tmp_path, monkeypatch
+):
+    layouts.make_voc(tmp_path)
+    output, clip = tmp_path / "out", pathlib.Path(uniovseg_jax.__file__).parent / "assets"
+    score("pascal_voc20b", tiny_model_dir, tmp_path, output, worst=0)
+    checked = (output / "checked.json").read_text()
+    monkeypatch.setattr(parts, "check_labels", lambda *_: pytest.fail("labels were read"))
+    monkeypatch.setattr(evaluation, "load_pretrained", lambda _: pytest.fail("was loaded"))
+    for name, model, folder, message in (
+        ("pascal_voc20b", tmp_path / "no_model", "new", "no_model is no model directory"),
+        ("pascal_voc20b", clip / "tinyscenes_clip", "new", "without the part masks; expected clip"),
+        ("pascal_voc21", tiny_model_dir, "out", "benchmark was 'pascal_voc20b' and is 'pascal_voc"),
+        ("pascal_voc20b,protocol=released", tiny_model_dir, "out", r"other settings \(config\.inp"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            score(name, model, tmp_path, tmp_path / folder)
+    # An image more is another list of them.
+    split = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
+    split.write_text(split.read_text() + "\n2007_000032")
+    with pytest.raises(ValueError, match=r"other settings \(images was"):
+        score("pascal_voc20b", tiny_model_dir, tmp_path, output)
+    assert not (tmp_path / "new").exists()
+    assert (output / "checked.json").read_text() == checked
 
 
 def test_pictures_say_the_names_of_what_is_in_them(tmp_path, tiny_model_dir, monkeypatch):
@@ -398,13 +447,18 @@ def test_large_sets_are_sampled_unless_they_are_scored_whole(tmp_path, monkeypat
         opened = parts.open_parts(config, str(tmp_path))
         config.benchmark = name
         output.mkdir()
-        return parts.choose_images(opened, config, output, False)[0].benchmark.images
+        chosen = parts.choose_images(opened, config, str(tmp_path), output, False)
+        checked.append(parts._is_checked(output, chosen, str(tmp_path)))
+        return chosen[0].benchmark.images
 
+    checked = []
     assert len(chosen("ishape/wire", tmp_path / "a")) == 2
     assert len(chosen("seginw/wire", tmp_path / "b")) == 4
+    # Who counts masks has read all labels.
+    assert checked == [True, False]
     # Another model is asked for the same images.
     (exported,) = export_masks("ishape/wire", tmp_path, tmp_path / "masks")
-    images = [image["id"] for image in json.loads(exported.read_text())["images"]]
+    images = [str(image["id"]) for image in json.loads(exported.read_text())["images"]]
     assert images == list(chosen("ishape/wire", tmp_path / "again"))
     part = dataclasses.replace(parts.open_parts(quick_config("ishape/wire"), str(tmp_path))[0])
     assert not parts._is_checked(tmp_path / "a", [part], str(tmp_path))

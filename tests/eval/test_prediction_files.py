@@ -57,6 +57,8 @@ def test_scored_as_files_they_have_the_numbers_of_the_run(
     [
         (layouts.make_ade_full, "ade20k_847", "semantic"),
         (layouts.make_ade, "ade20k_150", "semantic"),
+        (layouts.make_cityscapes, "cityscapes", "semantic"),
+        (layouts.make_cityscapes, "cityscapes", "panoptic"),
         (layouts.make_coco, "coco_panoptic", "panoptic"),
         (layouts.make_ade, "ade20k_150", "panoptic"),
         (layouts.make_ade, "ade20k_150", "instance"),
@@ -75,22 +77,25 @@ def test_half_right_predictions_are_half_right_as_files(tmp_path, make, name, ta
     found = scorer.total(results)[task]["all"][scorer.tasks[0].headline]
     assert 0 < found < 1
     if task == "semantic":
-        folder, count, void = {
-            "ade20k_847": ("ADE20K_2021_17_01", 847, 65535),
-            "ade20k_150": ("ADEChallengeData2016", 150, 255),
+        maps, pred = "annotations_detectron2/validation", tmp_path / "out" / "semantic"
+        # As docs/usage.md has it.
+        others = [0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255]
+        folder, *options = {
+            "ade20k_847": (f"ADE20K_2021_17_01/{maps}", 847, [65535]),
+            "ade20k_150": (f"ADEChallengeData2016/{maps}", 150, [255]),
+            "cityscapes": ("cityscapes/gtFine/val", 34, others, *["_gtFine_labelIds.png"] * 2),
         }[name]
-        scored = score_semantic(
-            tmp_path / folder / "annotations_detectron2" / "validation",
-            tmp_path / "out" / "semantic",
-            count,
-            [void],
-        ).result["all"]["miou"]
+        scored = score_semantic(tmp_path / folder, pred, *options).result["all"]["miou"]
     elif task == "panoptic":
         json_path, maps = {
             "coco_panoptic": ("coco/annotations/panoptic_val2017.json", "coco/panoptic_val2017"),
             "ade20k_150": (
                 "ADEChallengeData2016/ade20k_panoptic_val.json",
                 "ADEChallengeData2016/ade20k_panoptic_val",
+            ),
+            "cityscapes": (
+                "cityscapes/gtFine/cityscapes_panoptic_val.json",
+                "cityscapes/gtFine/cityscapes_panoptic_val",
             ),
         }[name]
         truth = tmp_path / json_path, tmp_path / maps

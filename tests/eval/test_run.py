@@ -111,9 +111,9 @@ def test_images_are_divided_among_processes(tmp_path, monkeypatch):
 
 def test_the_bar_shows_the_running_score(tmp_path, capsys):
     scorer = Scorer()
-    run(tmp_path, scorer, progress=True)
+    run(tmp_path, scorer, progress=True, title="set/a")
     shown = capsys.readouterr().err
-    assert "30/30" in shown and "sum 43.5" in shown
+    assert "set/a: 100%" in shown and "30/30" in shown and "sum 43.5" in shown
     assert scorer.shown == [20, 30]
 
 

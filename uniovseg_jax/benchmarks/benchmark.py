@@ -64,6 +64,8 @@ class Benchmark:
       missing: By task that it could be scored on, the file without which it cannot.
       file_ids: By task, what the files of the truth number the classes by, in their order; the ids
         of `classes` where a task is not there.
+      label_names: Label map by id: its path within the folder of the split, without its ending.
+        Empty where images have no label maps of their own.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Benchmark:
     preparation: Mapping[str, Any] | None = None
     missing: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
     file_ids: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    label_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def image(self, image_id: str, hw: tuple[int, int] | None) -> UInt8[np.ndarray, "h w 3"]:
         """Returns an image, RGB.

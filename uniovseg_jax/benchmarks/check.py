@@ -4,14 +4,20 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import tqdm
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.data.threads import map_images
+from uniovseg_jax.files import first_of
 from uniovseg_jax.image_io import check_fits, stored_hw
 
 
-def check_benchmark(benchmark: Benchmark) -> None:
+def check_benchmark(benchmark: Benchmark, progress: bool = True) -> None:
     """Looks at the headers of all files, and at what belongs together; decodes nothing.
+
+    Args:
+      benchmark: As it was opened.
+      progress: Whether to show a bar.
 
     Raises:
       FileNotFoundError: If an image or a label file is missing.
@@ -25,7 +31,8 @@ def check_benchmark(benchmark: Benchmark) -> None:
     _check_classes(benchmark)
     if benchmark.read_image is not None:
         return
-    for image_id, path in benchmark.images.items():
+    title, items = f"files of {benchmark.name}", benchmark.images.items()
+    for image_id, path in tqdm.tqdm(items, title, unit="image", disable=not progress):
         if benchmark.read_sizes is None:
             stored_hw(path)
         else:
@@ -93,13 +100,12 @@ def check_pairs(
     Raises:
       ValueError: If something lacks its other half; names the first.
     """
-    for what, has, lacks, ids in (
-        ("image", images, "labels", images.keys() - labels.keys()),
-        ("labels", labels, "image", labels.keys() - images.keys()),
+    for missing, ids, among in (
+        ("are no labels", images.keys() - labels.keys(), f"{len(images)} images"),
+        ("is no image", labels.keys() - images.keys(), f"{len(labels)} labels"),
     ):
         if ids:
-            first = min(ids)
             raise ValueError(
-                f"{where}: there is no {lacks} for {first!r} and {len(ids) - 1} others of the "
-                f"{len(has)} {what} ids; expected the same ids on both sides."
+                f"{where}: there {missing} for {first_of(ids)}, of {among}; expected the same ids "
+                "on both sides."
             )

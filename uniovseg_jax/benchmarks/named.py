@@ -25,6 +25,7 @@ from uniovseg_jax.benchmarks.pascal import (
     prepared_files,
     semantic_benchmark,
 )
+from uniovseg_jax.benchmarks.preparation_record import check_finished
 from uniovseg_jax.benchmarks.rendered import open_tinyscenes
 from uniovseg_jax.data.mask_sources.folder import IMAGE_SUFFIXES, by_stem
 from uniovseg_jax.vocabulary import read_class_lines
@@ -61,6 +62,7 @@ def open_coco_panoptic(root: pathlib.Path, split: str) -> Benchmark:
 def open_ade20k_150(root: pathlib.Path, split: str) -> Benchmark:
     """ADE20K's 150 classes; segments and instances where their files were prepared."""
     folder, long = root / "ADEChallengeData2016", long_name(split)
+    check_finished(folder, split)
     classes = load_class_list("ade20k_150")
     images = by_stem(folder / "images" / long, (".jpg",))
     if (folder / "annotations_detectron2" / long).is_dir():
@@ -92,6 +94,7 @@ def open_cityscapes(root: pathlib.Path, split: str) -> Benchmark:
     """
     long_name(split)
     folder, classes = root / "cityscapes", load_class_list("cityscapes_19")
+    check_finished(folder, split)
     images = _by_city(folder / "leftImg8bit" / split, "_leftImg8bit.png")
     files = _by_city(folder / "gtFine" / split, "_gtFine_labelIds.png")
     void = set(_CITYSCAPES_VALUES) - classes.index_of.keys()
@@ -99,6 +102,7 @@ def open_cityscapes(root: pathlib.Path, split: str) -> Benchmark:
     benchmark = dataclasses.replace(
         semantic_benchmark("cityscapes", folder, (images, files), labels, classes),
         resize=(1024, 2560),
+        label_names={name: f"{path.parent.name}/{path.stem}" for name, path in files.items()},
     )
     # Images by their ids: the names of images in that file exist nowhere.
     json_path = folder / "gtFine" / f"cityscapes_panoptic_{split}.json"
@@ -213,7 +217,10 @@ def _by_city(folder: pathlib.Path, ending: str) -> dict[str, pathlib.Path]:
     """Lists files of all cities by what is before the ending: city, sequence and frame."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    return {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*/*{ending}"))}
+    found = {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*/*{ending}"))}
+    if not found:
+        raise ValueError(f"{folder} holds no folder of a city with files *{ending}.")
+    return found
 
 
 NAMED: Mapping[str, Callable[[pathlib.Path, str], Benchmark]] = {

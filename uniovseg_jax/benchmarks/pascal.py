@@ -10,6 +10,7 @@ from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.check import check_pairs
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList, load_class_list
 from uniovseg_jax.benchmarks.labels.label_maps import LabelMaps
+from uniovseg_jax.benchmarks.preparation_record import check_finished
 from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES
 from uniovseg_jax.data.mask_sources.folder import by_stem
 from uniovseg_jax.data.mask_sources.source import (
@@ -48,6 +49,7 @@ def semantic_benchmark(
         read_semantic=labels.read,
         classes=classes,
         read_sizes=labels.hw,
+        label_names={image_id: path.stem for image_id, path in files[1].items()},
         file_ids={"semantic": tuple(sorted(labels.index_of, key=labels.index_of.__getitem__))},
     )
 
@@ -57,9 +59,11 @@ def prepared_files(root: pathlib.Path, split: str, images: str, labels: str, suf
 
     Raises:
       FileNotFoundError: If a folder is missing.
-      ValueError: If a folder holds nothing of its kind, or there is no such split.
+      ValueError: If the preparation is not finished, a folder holds nothing of its kind, or there
+        is no such split.
     """
     long = long_name(split)
+    check_finished(root / pathlib.PurePath(images).parts[0], split)
     return by_stem(root / images / long, (".jpg",)), by_stem(root / labels / long, (suffix,))
 
 
@@ -180,6 +184,8 @@ def _voc_files(root: pathlib.Path, split: str) -> _Files:
     if not names.is_file():
         raise FileNotFoundError(f"There is neither a folder {root / folders[1]} nor {names}.")
     stems = _plain(names.read_text(encoding="utf-8").split(), names)
+    if not stems:
+        raise ValueError(f"{names} names no image; expected one in each line.")
     return (
         {stem: devkit / "JPEGImages" / f"{stem}.jpg" for stem in stems},
         {stem: devkit / "SegmentationClass" / f"{stem}.png" for stem in stems},
@@ -198,6 +204,8 @@ def _context_files(root: pathlib.Path, split: str, prepared: str) -> _Files:
         raise ValueError(f'{merged}: expected an object with a list "images".')
     chosen = [entry.get("file_name") for entry in images if entry.get("phase") == split]
     stems = [pathlib.PurePath(name).stem for name in _plain(chosen, merged)]
+    if not stems:
+        raise ValueError(f"{merged} has no image whose phase is {split!r}.")
     return (
         {stem: devkit / "JPEGImages" / f"{stem}.jpg" for stem in stems},
         {stem: devkit / "trainval" / f"{stem}.mat" for stem in stems},

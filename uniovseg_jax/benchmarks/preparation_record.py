@@ -1,10 +1,11 @@
-"""How the labels of a benchmark were prepared, as the preparation noted it."""
+"""What a preparation notes in its folder: that it is not finished, and how it made the labels."""
 
 import dataclasses
 import pathlib
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.data.mask_sources.source import MAX_ANNOTATION_BYTES, FilePart, parse_json
+from uniovseg_jax.files import make_folder, write_whole
 
 # Folders that nothing but a preparation makes labels in.
 _ONLY_PREPARED = "ADE20K_2021_17_01", "pascal_ctx_d2", "pascal_voc_d2"
@@ -20,6 +21,37 @@ _FROM_MAPS_59 = (
     "The 59 classes were prepared from the full label maps (.mat); that the PASCAL in Detail "
     "annotations of trainval_merged.json give the same pixels was not checked."
 )
+
+
+def mark_unfinished(folder: pathlib.Path, split: str, arguments: str) -> pathlib.Path:
+    """Notes that files of a split are about to change; returns the note, to be removed last of all.
+
+    Args:
+      folder: That is prepared; made when needed.
+      split: `train` or `val`.
+      arguments: Of the command that finishes it, but for the data root.
+    """
+    path = _note(folder, split)
+    make_folder(folder)
+    write_whole(path, lambda temporary: temporary.write_text(arguments, encoding="utf-8"))
+    return path
+
+
+def check_finished(folder: pathlib.Path, split: str) -> None:
+    """Makes sure that no preparation was begun in a folder of the data root and not finished.
+
+    What it had made by then would be scored as if it were the whole set.
+
+    Raises:
+      ValueError: If one was; it names the command that finishes it.
+    """
+    path = _note(folder, split)
+    if path.is_file():
+        raise ValueError(
+            f"{path} says that the preparation of {split} is not finished; run `python "
+            f"scripts/prepare_data.py {path.read_text(encoding='utf-8')} "
+            f"--data_dir={folder.parent}` to its end."
+        )
 
 
 def with_preparation(benchmark: Benchmark, root: pathlib.Path, split: str) -> Benchmark:
@@ -58,3 +90,7 @@ def with_preparation(benchmark: Benchmark, root: pathlib.Path, split: str) -> Be
     return dataclasses.replace(
         benchmark, preparation=record, unverified=(*benchmark.unverified, *notes)
     )
+
+
+def _note(folder: pathlib.Path, split: str) -> pathlib.Path:
+    return folder / f"unfinished_{split}.txt"

@@ -20,12 +20,14 @@ from uniovseg_jax.eval.from_config import (
     make_segmenter_config,
     split_lists,
 )
-from uniovseg_jax.eval.image_log import ImageLog, read_image_log
+from uniovseg_jax.eval.image_log import ImageLog, check_log, read_image_log
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.parts import (
     PROMPTABLE,
     Part,
+    check_model,
     check_parts,
+    check_tools,
     choose_images,
     digest,
     missing_tasks,
@@ -43,6 +45,7 @@ from uniovseg_jax.inference.framing import Framing
 from uniovseg_jax.inference.predictor import Predictor
 from uniovseg_jax.inference.segmenter import OpenVocabularySegmenter
 from uniovseg_jax.locks import held_alone
+from uniovseg_jax.models.presets import UniOVSegConfig
 from uniovseg_jax.processes import all_or_none
 from uniovseg_jax.settings import as_json
 from uniovseg_jax.versions import versions
@@ -72,6 +75,7 @@ def evaluate(
 
     Raises:
       FileNotFoundError: If the model or the data are not there.
+      ImportError: If what a task is scored by is not installed.
       ValueError: If anything does not fit together, in one sentence.
     """
     first = jax.process_index() == 0
@@ -80,15 +84,19 @@ def evaluate(
         with all_or_none("Opening the benchmark"):
             config = split_lists(config)
             parts = open_parts(config, data_dir)
+            check_tools(parts)
+            model_config = check_model(model)
+            _check_folders(parts, config, model_config, output)
             if first:
                 stack.enter_context(held_alone(output, "evaluation"))
                 for sentence in () if config.tasks else missing_tasks(parts[0]):
                     logging.warning(sentence)
         with all_or_none("Choosing the images"):
             if first:  # What it draws the others read.
-                choose_images(parts, config, output, progress)
+                choose_images(parts, config, data_dir, output, progress)
         with all_or_none("The check of the benchmark"):
-            parts = choose_images(parts, config, output, progress)
+            parts = choose_images(parts, config, data_dir, output, progress)
+            _check_folders(parts, config, model_config, output, chosen=True)
             check_parts(parts, data_dir, output, progress)
         with all_or_none("Loading the model"):
             if first:
@@ -96,7 +104,7 @@ def evaluate(
             loaded = EvaluatedModel(model)
         results = []
         for part in parts:
-            folder = output / part.benchmark.name if len(parts) > 1 else output
+            folder = _folder(part, parts, output)
             result = _score_part(part, config, loaded, data_dir, folder, progress)
             results += [] if result is None else [result]
         with all_or_none("Writing the means"):
@@ -136,14 +144,19 @@ def _score_part(
     process, ids = jax.process_index(), list(part.benchmark.images)
     with all_or_none("Preparing the model"):
         framing = make_framing(config, part.benchmark, model.pretrained.config)
-        settings = _settings(part, config, model, framing)
+        settings = {
+            **_settings(part, config, framing, model.pretrained.config),
+            "images": part.images_sha256,
+            "model": model.about["sha256"],
+        }
         files = None
         if config.save_predictions:
             files = PredictionFiles(folder / FOLDER, part.benchmark)
-        scorer = make_scorer(part, config, model, framing, files)
+        scorer = make_scorer(part, config, model, framing, files, progress)
     # Where a folder is shared by a network, others see a file as it was when it was closed.
     with all_or_none("Scoring"), _open_log(folder, settings) as log:
-        score_images(scorer, ids, log, config.threads_per_device, progress)
+        title = part.benchmark.name
+        score_images(scorer, ids, log, config.threads_per_device, progress, title)
     with all_or_none("Writing the results"):
         if process != 0:
             return None
@@ -189,8 +202,9 @@ def make_scorer(
     model: EvaluatedModel,
     framing: Framing,
     files: PredictionFiles | None = None,
+    progress: bool = False,
 ) -> NamedScorer | PromptScorer:
-    """Returns what scores the images of a part."""
+    """Returns what scores the images of a part; names are embedded, if need be with a bar."""
     if part.vocabulary is None:
         prompts = config.prompts
         return PromptScorer(
@@ -203,14 +217,32 @@ def make_scorer(
     segmenter = OpenVocabularySegmenter(
         model.pretrained, make_segmenter_config(config, framing), config.text_cache or None
     )
-    segmenter.use_vocabulary(part.vocabulary)
+    segmenter.use_vocabulary(part.vocabulary, progress=progress)
     return NamedScorer(part.benchmark, part.tasks, segmenter, files)
 
 
+def _folder(part: Part, parts: Sequence[Part], output: pathlib.Path) -> pathlib.Path:
+    return output / part.benchmark.name if len(parts) > 1 else output
+
+
+def _check_folders(
+    parts: Sequence[Part],
+    config: ml_collections.ConfigDict,
+    model: UniOVSegConfig,
+    output: pathlib.Path,
+    chosen: bool = False,
+) -> None:
+    """Raises a ValueError if a folder holds a run of other settings, as far as they are known."""
+    for part in parts:
+        settings = _settings(part, config, make_framing(config, part.benchmark, model), model)
+        images = {"images": part.images_sha256} if chosen else {}
+        check_log(_folder(part, parts, output), {**settings, **images})
+
+
 def _settings(
-    part: Part, config: ml_collections.ConfigDict, model: EvaluatedModel, framing: Framing
+    part: Part, config: ml_collections.ConfigDict, framing: Framing, model: UniOVSegConfig
 ) -> dict[str, Any]:
-    """Returns all that decides the result of an image."""
+    """Returns what decides the result of an image, but for the model and the list of images."""
     classes = part.benchmark.classes
     names = part.vocabulary.names if part.vocabulary else ()
     return as_json(
@@ -219,9 +251,7 @@ def _settings(
             "tasks": part.tasks,
             "config": deciding_settings(config),
             "input": framing_settings(framing),
-            "points_per_side": grid_side(config, model.pretrained.config, part.vocabulary is None),
-            "model": model.about["sha256"],
-            "images": part.images_sha256,
+            "points_per_side": grid_side(config, model, part.vocabulary is None),
             "preparation": part.benchmark.preparation,
             "classes": {"name": classes.name, "sha256": classes.sha256} if classes else None,
             "names": {"count": len(names), "sha256": digest(names)},

@@ -16,8 +16,9 @@ from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.check import check_benchmark
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
+from uniovseg_jax.eval.prediction_files import stored_id
 from uniovseg_jax.eval.promptable import TrueMasks
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import check_folder, make_folder, write_whole
 from uniovseg_jax.image_io import image_hw
 from uniovseg_jax.masks import rle_encode
 
@@ -50,6 +51,7 @@ def export_masks(
       FileNotFoundError: If the dataset is not there.
       ValueError: If there is no such benchmark, it has no masks, or its files are not as expected.
     """
+    check_folder(pathlib.Path(folder))
     parts, written = open_benchmarks(name, data_dir, split), []
     for part in parts:
         if part.read_masks is None:
@@ -59,7 +61,7 @@ def export_masks(
         check_benchmark(part)
         text = json.dumps(masks_document(part, pathlib.Path(data_dir), limit)) + "\n"
         path = pathlib.Path(folder) / f"{part.name.replace('/', '-')}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, lambda new, text=text: new.write_text(text, encoding="utf-8"))
         written.append(path)
     return tuple(written)
@@ -69,8 +71,8 @@ def masks_document(part: Benchmark, data_dir: pathlib.Path, limit: int = 0) -> d
     """Returns `images` and `annotations` as COCO has them, without categories.
 
     Crowds and empty masks are left out, as they are not scored. Ids of images are the benchmark's,
-    `file_name` is relative to the data folder. Annotations have `bbox` `[x, y, width, height]` and
-    besides, in pixels, `center_point` `[x, y]`, see `promptable.center_point`.
+    numbers as numbers; `file_name` is relative to the data folder. Annotations have `bbox` `[x, y,
+    width, height]` and besides, in pixels, `center_point` `[x, y]`, see `promptable.center_point`.
 
     Args:
       part: Benchmark with masks.
@@ -83,8 +85,9 @@ def masks_document(part: Benchmark, data_dir: pathlib.Path, limit: int = 0) -> d
     assert part.read_masks is not None
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id in tqdm.tqdm(list(part.images)[: limit or None], unit="image"):
-        rles = part.read_masks(image_id)
+    image_ids = list(part.images)[: limit or None]
+    for image_id in tqdm.tqdm(image_ids, part.name, unit="image"):
+        rles, stored = part.read_masks(image_id), stored_id(image_id)
         path = part.images[image_id]
         if rles:
             height, width = rles[0]["size"]
@@ -92,7 +95,7 @@ def masks_document(part: Benchmark, data_dir: pathlib.Path, limit: int = 0) -> d
             height, width = part.read_sizes(image_id) if part.read_sizes else image_hw(path)
         name = path.relative_to(data_dir) if path.is_relative_to(data_dir) else path
         images.append(
-            {"id": image_id, "file_name": name.as_posix(), "height": height, "width": width}
+            {"id": stored, "file_name": name.as_posix(), "height": height, "width": width}
         )
         truth = TrueMasks.from_rles(rles, (height, width))
         boxes = np.asarray(truth.masks.boxes_xyxy, np.float64).reshape(-1, 4)
@@ -101,7 +104,7 @@ def masks_document(part: Benchmark, data_dir: pathlib.Path, limit: int = 0) -> d
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": image_id,
+                    "image_id": stored,
                     "segmentation": rle_encode(mask),
                     "area": int(np.count_nonzero(mask)),
                     "iscrowd": 0,

@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
+from uniovseg_jax.files import check_folder
 from uniovseg_jax.inference.framing import Framing, Letterbox, ShortSide
 from uniovseg_jax.inference.results import SemanticRules
 from uniovseg_jax.inference.segmenter import SegmenterConfig
@@ -23,6 +26,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     """Looks at all that can be judged without data and without a model.
 
     Raises:
+      NotADirectoryError: If a file is where vectors of names are to be kept.
       ValueError: If a setting is impossible; it names the first.
     """
     least = {
@@ -62,6 +66,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"config.proposals.stable_logits is {stable}; expected two numbers, the lower first."
         )
     check_templates(config.templates)
+    if config.text_cache:
+        check_folder(pathlib.Path(config.text_cache))
     if not config.scales or min(config.scales) <= 0:
         raise ValueError(
             f"config.scales is {tuple(config.scales)}; expected positive numbers, at least one."
@@ -131,6 +137,18 @@ def _short_side(
 ) -> ShortSide:
     options, (short, longest) = config.input, benchmark.resize
     return ShortSide(options.short or short, options.longest or longest, options.pad_to, mean)
+
+
+def default_output(config: ml_collections.ConfigDict, model: str) -> pathlib.Path:
+    """Returns where results go unless they are told to; every model has a folder of its own."""
+    words = config.benchmark.replace("/", "-"), config.protocol, model_name(model)
+    return pathlib.Path("runs", "eval", "-".join(words))
+
+
+def model_name(directory: str) -> str:
+    """Returns what a model is called: its folder, or its run where training called that `model`."""
+    folder = pathlib.Path(os.path.abspath(directory))
+    return folder.parent.name or folder.name if folder.name == "model" else folder.name
 
 
 def split_lists(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

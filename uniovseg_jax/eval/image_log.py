@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Any
 
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import make_folder, write_whole
 from uniovseg_jax.settings import as_json, first_difference, read_settings
 
 _SETTINGS_FILE = "run.json"
@@ -32,7 +32,7 @@ class ImageLog:
         Raises:
           ValueError: If the folder was made with other settings, or its file of them is damaged.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         _check_settings(folder / _SETTINGS_FILE, settings, process)
         self._path = folder / f"images-{process:05d}.jsonl"
         _drop_unfinished_line(self._path)
@@ -50,6 +50,24 @@ class ImageLog:
         self._file.write(json.dumps({"id": image_id, **result}) + "\n")
         self._file.flush()
         self.done[image_id] = result
+
+
+def check_log(folder: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Makes sure that a folder was made with these settings, or is new; changes nothing.
+
+    Args:
+      folder: May be missing.
+      settings: Some of those that decide the results.
+
+    Raises:
+      ValueError: If it was made with others, or its file of them is damaged.
+    """
+    path = folder / _SETTINGS_FILE
+    if path.is_file():
+        found = read_settings(path)
+        if isinstance(found, dict):
+            found = {name: found.get(name) for name in settings}
+        _refuse_others(folder, found, as_json(settings))
 
 
 def read_image_log(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -84,15 +102,17 @@ def _parse(line: str, path: pathlib.Path) -> dict[str, Any]:
 def _check_settings(path: pathlib.Path, settings: dict[str, Any], process: int) -> None:
     settings = as_json(settings)
     if path.is_file():
-        found = read_settings(path)
-        if other := first_difference(found, settings):
-            raise ValueError(
-                f"{path.parent} was made with other settings ({other}); delete it or choose "
-                "another folder."
-            )
+        _refuse_others(path.parent, read_settings(path), settings)
     elif process == 0:
         text = json.dumps(settings, indent=1) + "\n"
         write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _refuse_others(folder: pathlib.Path, found: Any, settings: dict[str, Any]) -> None:
+    if other := first_difference(found, settings):
+        raise ValueError(
+            f"{folder} was made with other settings ({other}); delete it or choose another folder."
+        )
 
 
 def _drop_unfinished_line(path: pathlib.Path) -> None:

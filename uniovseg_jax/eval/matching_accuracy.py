@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from scipy.special import softmax
 
@@ -124,13 +125,17 @@ class RegionNamer:
             self._classes([vectors[size] for size in sizes]).argmax(axis=1) for sizes in size_sets
         ]
 
-    def seconds(self) -> dict[int, float]:
+    def seconds(self, progress: bool = False) -> dict[int, float]:
         """Times one image with a chunk of masks by size: trunk and pooling, no reading.
+
+        Args:
+          progress: Whether to show a bar.
 
         Returns:
           The median of a few calls while nothing else is asked of the device.
         """
-        return {size: self._time(size) for size in self.sizes}
+        sizes = tqdm.tqdm(self.sizes, "times", unit="size", disable=not progress)
+        return {size: self._time(size) for size in sizes}
 
     def _classes(self, vectors: Sequence[Float[np.ndarray, "n e"]]) -> Float[np.ndarray, "n t"]:
         """Returns scores of classes from vectors at one or more sizes."""

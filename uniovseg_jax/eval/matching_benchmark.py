@@ -5,70 +5,38 @@ import datetime
 import itertools
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import Bool, Int
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
-from uniovseg_jax.benchmarks.check import check_benchmark, check_labels
-from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.paper import names_notes, paper_matching_accuracy
 from uniovseg_jax.benchmarks.registry import open_benchmarks
-from uniovseg_jax.eval.image_log import ImageLog, read_image_log
+from uniovseg_jax.eval.image_log import ImageLog, check_log, read_image_log
 from uniovseg_jax.eval.matching_accuracy import RegionNamer, check_naming
-from uniovseg_jax.eval.matching_table import make_matching_table, sizes_text
-from uniovseg_jax.eval.parts import digest
+from uniovseg_jax.eval.matching_scorer import MatchingScorer, MatchingSettings
+from uniovseg_jax.eval.matching_table import make_matching_table
+from uniovseg_jax.eval.parts import Part, check_model, check_parts, digest, note_checked
 from uniovseg_jax.eval.result_files import RESULTS_FILE, TABLE_FILE
 from uniovseg_jax.eval.run import ordered, score_images
-from uniovseg_jax.eval.true_regions import TRUTHS, region_reader
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.eval.true_regions import TRUTHS
+from uniovseg_jax.files import check_folder, write_whole
 from uniovseg_jax.locks import held_alone
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.prompt_templates import check_templates
-from uniovseg_jax.text_encoder import TextEncoder
+from uniovseg_jax.settings import read_settings
 from uniovseg_jax.versions import versions
 from uniovseg_jax.vocabulary import Vocabulary
 from uniovseg_jax.weights.store import Pretrained, load_pretrained, params_sha256
 
 # What `results.json` says it is.
 KIND = "matching_accuracy"
-PAPER_SIZES = ((768,), (896,), (1024,), (768, 896), (896, 1024), (768, 896, 1024))
 POOLINGS = ("binary", "binary_or_soft", "area")
-_GROUPS = ("all", "things", "stuff")
+_SECONDS_FILE = "seconds.json"
 _OPEN = (
     "The paper does not say whether its masks are things only, how sizes are averaged, and what of "
     "an image a size is; here it is the long side."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class MatchingSettings:
-    """What decides the result.
-
-    Attributes:
-      benchmark: Its name.
-      split: Empty for the usual one.
-      limit: Only the first images; 0 for all.
-      size_sets: Input sides that go together, one set per row.
-      truth: One of `TRUTHS`; empty for the first that the benchmark has.
-      average: See `RegionNamer`.
-      pooling: One of `POOLINGS`; empty for the model's own.
-      synonyms: File with names of the classes; empty for the official names.
-      templates: Prompts, see `prompt_templates.TEMPLATES`.
-    """
-
-    benchmark: str
-    split: str = ""
-    limit: int = 0
-    size_sets: tuple[tuple[int, ...], ...] = PAPER_SIZES
-    truth: str = ""
-    average: str = "cosines"
-    pooling: str = ""
-    synonyms: str = ""
-    templates: str = "vild14"
 
 
 def measure_matching(
@@ -82,6 +50,8 @@ def measure_matching(
 ) -> dict[str, Any]:
     """Names the true masks of a benchmark; images that the same folder has are not done again.
 
+    Where nothing is left to do, the results stay what they were.
+
     Args:
       settings: What decides the result.
       model: Model directory with the part `clip`.
@@ -89,7 +59,7 @@ def measure_matching(
       output: Folder for `results.json` and `results.md`.
       text_cache: Folder in which vectors of names are kept; empty for none.
       threads_per_device: At least 1.
-      progress: Whether to show a bar with the running accuracy.
+      progress: Whether to show bars.
 
     Returns:
       What `results.json` holds: `rows` with `sizes`, `top1` and `class_mean` (percent, by group of
@@ -99,27 +69,36 @@ def measure_matching(
       FileNotFoundError: If the model or the data are not there.
       ValueError: If anything does not fit together, in one sentence.
     """
+    if text_cache:
+        check_folder(pathlib.Path(text_cache))
     benchmark, vocabulary = _open(settings, data_dir)
-    settings = dataclasses.replace(settings, truth=settings.truth or _truths(benchmark)[0])
-    check_benchmark(benchmark)
-    check_labels(benchmark, (settings.truth,), list(benchmark.images), progress)
-    pretrained = load_pretrained(model)
-    if settings.pooling:
-        config = dataclasses.replace(pretrained.config, pooling=settings.pooling)
-        pretrained = dataclasses.replace(pretrained, config=config, model=UniOVSeg(config))
-    settings = dataclasses.replace(settings, pooling=pretrained.config.pooling)
-    scorer = MatchingScorer(benchmark, vocabulary, settings, pretrained, text_cache)
+    config = check_model(model, ("clip",))
+    settings = dataclasses.replace(
+        settings,
+        truth=settings.truth or _truths(benchmark)[0],
+        pooling=settings.pooling or config.pooling,
+    )
     made_with = {
         **dataclasses.asdict(settings),
-        "model": params_sha256(pretrained.variables),
         "images": digest(benchmark.images),
-        "names": digest(scorer.names),
+        "names": digest(vocabulary.names),
         "preparation": benchmark.preparation,
     }
+    check_log(output, made_with)
+    part, ids = Part(benchmark, (settings.truth,), vocabulary), list(benchmark.images)
     with held_alone(output, "evaluation"):
+        check_parts([part], data_dir, output, progress)
+        note_checked(output, [part], data_dir)
+        pretrained = _load(model, settings.pooling)
+        made_with["model"] = params_sha256(pretrained.variables)
         with ImageLog(output, made_with) as log:
-            score_images(scorer, list(benchmark.images), log, threads_per_device, progress)
-        results = ordered(read_image_log(output), list(benchmark.images))
+            if (output / RESULTS_FILE).is_file() and log.done.keys() >= set(ids):
+                return read_settings(output / RESULTS_FILE)
+            scorer = MatchingScorer(
+                benchmark, vocabulary, settings, pretrained, text_cache, progress
+            )
+            score_images(scorer, ids, log, threads_per_device, progress, benchmark.name)
+        results = ordered(read_image_log(output), ids)
         document = {
             "kind": KIND,
             "benchmark": benchmark.name,
@@ -138,96 +117,12 @@ def measure_matching(
             **scorer.total(results),
             "versions": versions(),
         }
-        _add_seconds_and_paper(document, scorer.namer.seconds())
+        _add_seconds_and_paper(document, _seconds(scorer.namer, output, progress))
         text = json.dumps(document, indent=1, allow_nan=False) + "\n"
         write_whole(output / RESULTS_FILE, lambda path: path.write_text(text, encoding="utf-8"))
         table = make_matching_table(document)
         write_whole(output / TABLE_FILE, lambda path: path.write_text(table, encoding="utf-8"))
     return document
-
-
-class MatchingScorer:
-    """Names the true masks of an image at all sizes.
-
-    Args:
-      benchmark: With classes and the truth that the settings name.
-      vocabulary: Names of its words or classes.
-      settings: What to do.
-      pretrained: A model with the part `clip`.
-      text_cache: Folder in which vectors of names are kept; empty for none.
-
-    Raises:
-      ValueError: If a setting is impossible.
-    """
-
-    def __init__(
-        self,
-        benchmark: Benchmark,
-        vocabulary: Vocabulary,
-        settings: MatchingSettings,
-        pretrained: Pretrained,
-        text_cache: str = "",
-    ):
-        assert benchmark.classes is not None
-        encoder = TextEncoder(pretrained, settings.templates, text_cache or None)
-        self.names = vocabulary.names
-        self.namer = RegionNamer(
-            pretrained,
-            encoder.embed(vocabulary.names),
-            vocabulary.name_to_class,
-            itertools.chain.from_iterable(settings.size_sets),
-            settings.average,
-        )
-        self._classes: ClassList = benchmark.classes
-        self._folded = benchmark.folded
-        self._sets = settings.size_sets
-        self._read = region_reader(benchmark, settings.truth)
-
-    def on_device(self, device: Any) -> RegionNamer:
-        """Returns the namer on a device."""
-        return self.namer.on_device(device)
-
-    def score(self, model: RegionNamer, image_id: str) -> dict[str, Any]:
-        """Returns the class of every true mask, and what it was taken for by set of sizes."""
-        image, masks, labels = self._read(image_id)
-        found = model(image, masks, self._sets) if len(labels) else [labels] * len(self._sets)
-        if self._folded is not None:
-            found = [self._folded[classes] for classes in found]
-        return {"labels": labels.tolist(), "predicted": [classes.tolist() for classes in found]}
-
-    def total(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Returns the numbers of `masks` by group of classes, and accuracies per set as `rows`."""
-        labels = _joined(result["labels"] for result in results)
-        groups = self._groups(labels)
-        rows = []
-        for place, sizes in enumerate(self._sets):
-            right = _joined(result["predicted"][place] for result in results) == labels
-            rows.append(
-                {
-                    "sizes": list(sizes),
-                    "top1": {name: _percent(right[own]) for name, own in groups.items()},
-                    "class_mean": {
-                        name: _mean_over_classes(right[own], labels[own])
-                        for name, own in groups.items()
-                    },
-                }
-            )
-        masks = {name: int(np.count_nonzero(own)) for name, own in groups.items()}
-        return {"masks": masks, "rows": rows}
-
-    def headline(self, results: Sequence[dict[str, Any]]) -> str:
-        """Returns the accuracy with the last set of sizes."""
-        row = self.total(results)["rows"][-1]
-        top1 = row["top1"]["all"]
-        return "" if top1 is None else f"top-1 {top1:.2f} at {sizes_text(row)}"
-
-    def _groups(self, labels: Int[np.ndarray, " n"]) -> dict[str, Bool[np.ndarray, " n"]]:
-        every = np.ones(len(labels), bool)
-        # Some datasets do not tell things from stuff.
-        if any(info.isthing is None for info in self._classes.classes):
-            return {"all": every}
-        things = self._classes.is_thing[labels]
-        return dict(zip(_GROUPS, (every, things, ~things), strict=True))
 
 
 def _open(settings: MatchingSettings, data_dir: str) -> tuple[Benchmark, Vocabulary]:
@@ -259,25 +154,26 @@ def _truths(benchmark: Benchmark) -> list[str]:
     return [truth for truth in TRUTHS if truth in benchmark.tasks]
 
 
+def _load(model: str, pooling: str) -> Pretrained:
+    pretrained = load_pretrained(model)
+    config = dataclasses.replace(pretrained.config, pooling=pooling)
+    return dataclasses.replace(pretrained, config=config, model=UniOVSeg(config))
+
+
+def _seconds(namer: RegionNamer, output: pathlib.Path, progress: bool) -> dict[int, float]:
+    """Times all sizes once for a folder of results."""
+    path = output / _SECONDS_FILE
+    if path.is_file():
+        return {int(size): value for size, value in read_settings(path).items()}
+    seconds = namer.seconds(progress)
+    text = json.dumps(seconds) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return seconds
+
+
 def _add_seconds_and_paper(document: dict[str, Any], seconds: dict[int, float]) -> None:
     paper = paper_matching_accuracy(document["benchmark"])
     for row in document["rows"]:
         row["seconds"] = sum(seconds[size] for size in row["sizes"])
         known = paper.get(tuple(row["sizes"]))
         row["paper"] = {"top1": known[0], "seconds": known[1]} if known else None
-
-
-def _joined(lists: Iterable[Sequence[int]]) -> Int[np.ndarray, " n"]:
-    return np.array([value for values in lists for value in values], np.int64)
-
-
-def _percent(right: Bool[np.ndarray, " n"]) -> float | None:
-    return 100.0 * float(right.mean()) if right.size else None
-
-
-def _mean_over_classes(
-    right: Bool[np.ndarray, " n"], labels: Int[np.ndarray, " n"]
-) -> float | None:
-    """Returns the mean of the accuracies of the classes that occur."""
-    found = [right[labels == label].mean() for label in np.unique(labels)]
-    return 100.0 * float(np.mean(found)) if found else None

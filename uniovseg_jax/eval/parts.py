@@ -17,10 +17,13 @@ from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
 from uniovseg_jax.eval.from_config import check_config, check_framing
 from uniovseg_jax.eval.prompted import check_modes
 from uniovseg_jax.files import write_whole
+from uniovseg_jax.models.presets import UniOVSegConfig
+from uniovseg_jax.polygons import import_pycocotools
 from uniovseg_jax.settings import read_settings
 from uniovseg_jax.vocabulary import Vocabulary
+from uniovseg_jax.weights.store import read_config
 
-PROMPTABLE = "promptable"
+INSTANCE, PROMPTABLE = "instance", "promptable"
 _CHECKED_FILE = "checked.json"
 
 
@@ -67,35 +70,76 @@ def open_parts(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Part, 
     )
 
 
+def check_model(directory: str, needed: Sequence[str] = ("clip", "masks")) -> UniOVSegConfig:
+    """Returns the configuration of a model; its weights are not read.
+
+    Raises:
+      FileNotFoundError: If it is not there.
+      ValueError: If its configuration is damaged, or it lacks a part that is needed.
+    """
+    config, parts = read_config(directory)
+    if lacking := [part for part in needed if part not in parts]:
+        raise ValueError(
+            f"{directory} is a model without the part {' and '.join(lacking)}; expected "
+            f"{' and '.join(needed)}."
+        )
+    return config
+
+
+def check_tools(parts: Sequence[Part]) -> None:
+    """Raises an ImportError if what a task is scored by is not installed."""
+    if INSTANCE not in parts[0].tasks:
+        return
+    try:
+        import_pycocotools("cocoeval")
+    except ImportError:
+        others = ",".join(task for task in parts[0].tasks if task != INSTANCE)
+        way_out = f", or leave the task out: --config.tasks={others}" if others else ""
+        raise ImportError(
+            "The task instance is scored by pycocotools, which is not installed: pip install "
+            f"'uniovseg_jax[eval]'{way_out}."
+        ) from None
+
+
 def choose_images(
-    parts: Sequence[Part], config: ml_collections.ConfigDict, output: pathlib.Path, progress: bool
+    parts: Sequence[Part],
+    config: ml_collections.ConfigDict,
+    data_dir: str,
+    output: pathlib.Path,
+    progress: bool,
 ) -> tuple[Part, ...]:
     """Returns the parts with the images that are scored.
 
     Sets that are larger than SAM's suite takes are sampled once for a folder of results, for which
-    all of their labels are read.
+    all of their labels are read: they are noted as checked then.
 
     Args:
       parts: Of `open_parts`.
       config: As there.
+      data_dir: Folder of all datasets.
       output: Folder of the results, where the sample is kept.
       progress: Whether to show a bar.
 
     Raises:
       ValueError: If a label file is not as it has to be, or the sample there is another one.
     """
-    benchmarks = tuple(part.benchmark for part in parts)
+    benchmarks, drawn = tuple(part.benchmark for part in parts), False
     if PROMPTABLE in parts[0].tasks:
         sample = output / "sample.json"
+        known = sample.is_file()
         benchmarks = sampled_unless_whole(
             config.benchmark, benchmarks, sample, config.prompts.seed, progress
         )
+        drawn = sample.is_file() and not known
     if config.limit:
         benchmarks = tuple(_first(benchmark, config.limit) for benchmark in benchmarks)
-    return tuple(
+    chosen = tuple(
         dataclasses.replace(part, benchmark=benchmark)
         for part, benchmark in zip(parts, benchmarks, strict=True)
     )
+    if drawn:
+        note_checked(output, chosen, data_dir)
+    return chosen
 
 
 def check_parts(parts: Sequence[Part], data_dir: str, output: pathlib.Path, progress: bool) -> None:
@@ -115,7 +159,7 @@ def check_parts(parts: Sequence[Part], data_dir: str, output: pathlib.Path, prog
       ValueError: If a part has no image, or a file is not as it has to be.
     """
     for part in parts:
-        check_benchmark(part.benchmark)
+        check_benchmark(part.benchmark, progress)
     if not _is_checked(output, parts, data_dir):
         for part in parts:
             own = list(part.benchmark.images)[jax.process_index() :: jax.process_count()]

@@ -15,7 +15,7 @@ from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.eval.instance import PredictedInstance
 from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.eval.panoptic_files import write_panoptic_json, write_panoptic_map
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import make_folder, write_whole
 
 FOLDER = "predictions"
 _VOID_8, _VOID_16 = 255, 65535
@@ -24,10 +24,11 @@ _VOID_8, _VOID_16 = 255, 65535
 class PredictionFiles:
     """Predictions of a benchmark in one folder, with the ids that the files of its truth have.
 
-    `semantic/<image>.png` are label maps of 8 bits with 255 for void, or of 16 bits with 65535
-    where an id is 255 or more. `panoptic/<image>.png` with `panoptic.json` are COCO's panoptic
-    form, and `instance.json` is a list of COCO results. What goes into a JSON file is kept image by
-    image until `finish`, so that a run can be left and taken up.
+    `semantic/` has label maps of 8 bits with 255 for void, or of 16 bits with 65535 where an id is
+    255 or more; their names are those of the true ones, within the folder of the split.
+    `panoptic/<image>.png` with `panoptic.json` are COCO's panoptic form, and `instance.json` is a
+    list of COCO results. What goes into a JSON file is kept image by image until `finish`, so that
+    a run can be left and taken up.
 
     Args:
       folder: Made when needed.
@@ -56,8 +57,9 @@ class PredictionFiles:
         small = ids.max() < _VOID_8
         values = np.append(ids, _VOID_8 if small else _VOID_16)[indices]
         image = Image.fromarray(values.astype(np.uint8 if small else np.uint16))
-        path = self._folder / "semantic" / f"{self._name(image_id)}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        name = self._benchmark.label_names.get(image_id) or self._name(image_id)
+        path = self._folder / "semantic" / f"{name}.png"
+        make_folder(path.parent)
         write_whole(path, lambda temporary: image.save(temporary, "PNG"))
 
     def write_panoptic(
@@ -67,7 +69,7 @@ class PredictionFiles:
         name, folder = self._name(image_id), self._folder / "panoptic"
         entry = write_panoptic_map(
             folder,
-            _stored_id(image_id),
+            stored_id(image_id),
             f"{name}.png",
             ids,
             segments,
@@ -80,7 +82,7 @@ class PredictionFiles:
         classes = self.classes("instance").classes
         rows = [
             {
-                "image_id": _stored_id(image_id),
+                "image_id": stored_id(image_id),
                 "category_id": classes[one.category].id,
                 "segmentation": one.rle,
                 "score": float(one.score),
@@ -111,7 +113,7 @@ class PredictionFiles:
 
     def _write_entry(self, task: str, image_id: str, entry: Any) -> None:
         path, text = self._entry_path(task, image_id), json.dumps(entry)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _read_entry(self, task: str, image_id: str) -> Any:
@@ -125,6 +127,6 @@ class PredictionFiles:
             ) from error
 
 
-def _stored_id(image_id: str) -> int | str:
+def stored_id(image_id: str) -> int | str:
     """Returns an id as COCO's files have it: numbers as numbers."""
     return int(image_id) if image_id.isdecimal() and str(int(image_id)) == image_id else image_id

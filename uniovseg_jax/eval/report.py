@@ -13,7 +13,7 @@ from uniovseg_jax.eval.gallery import Gallery
 from uniovseg_jax.eval.report_tables import ReportTable
 from uniovseg_jax.eval.run_labels import RunLabels
 from uniovseg_jax.eval.sentences import sentences_of_results
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import make_folder, write_whole
 from uniovseg_jax.visualize import contact_sheet
 
 # Least width of a picture on the page, and where there are more than three in a row.
@@ -35,7 +35,7 @@ def write_report(
     output: pathlib.Path,
 ) -> None:
     """Writes `report.md`, `report.html` and a PNG file per gallery."""
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     sentences = sentences_of_results(documents)
     body = [f"<h1>{html.text(_TITLE)}</h1>", html.paragraph(_INTRODUCTION)]
     markdown = [f"# {_TITLE}\n", f"{_INTRODUCTION}\n"]

@@ -8,7 +8,7 @@ from typing import Any
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.paper import paper_score
 from uniovseg_jax.eval.run_settings import settings_in_words
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import make_folder, write_whole
 
 RESULTS_FILE, TABLE_FILE = "results.json", "results.md"
 # What all settings follow in a table; what is above it is short enough to be printed.
@@ -40,7 +40,7 @@ def as_percent(document: dict[str, Any], classes: ClassList | None) -> dict[str,
 
 def write_results(document: dict[str, Any], folder: pathlib.Path) -> None:
     """Writes both files, of scores in percent; the folder is made when needed."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     write_whole(folder / RESULTS_FILE, lambda path: path.write_text(text, encoding="utf-8"))
     table = make_table(document)

@@ -49,6 +49,7 @@ def score_images(
     log: ImageLog,
     threads_per_device: int = 2,
     progress: bool = True,
+    title: str = "",
 ) -> None:
     """Scores the images of this process that the log does not have yet.
 
@@ -61,6 +62,7 @@ def score_images(
       log: Gets the results.
       threads_per_device: 1 or more.
       progress: Whether to show a bar with the running score.
+      title: Of the bar.
 
     Raises:
       ValueError: If there is no thread, or files of an image are damaged; what was finished before
@@ -92,6 +94,7 @@ def score_images(
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         bar = stack.enter_context(
             tqdm.tqdm(
+                desc=title or None,
                 total=len(own),
                 initial=len(own) - len(left),
                 unit="image",

@@ -1,14 +1,12 @@
 """What runs are called where several stand side by side: their models, and marks of settings."""
 
 import functools
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from uniovseg_jax.eval.from_config import model_name
 from uniovseg_jax.eval.run_settings import GetConfig, changed_settings
 
-# What training calls the folder of a model, whatever the run.
-_MODEL_FOLDER = "model"
 _DIGITS = 4
 _SMALLER = "†"
 _SMALLER_NOTE = (
@@ -71,7 +69,7 @@ class RunLabels:
 
 def _names_of_models(documents: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     """Returns names by directory and digest; those of different models differ."""
-    names = {place: _folder_name(place[0]) for place in map(_place, documents)}
+    names = {place: model_name(place[0]) for place in map(_place, documents)}
     digests: dict[str, set[str]] = {}
     for (_, sha256), name in names.items():
         digests.setdefault(name, set()).add(sha256)
@@ -83,8 +81,3 @@ def _names_of_models(documents: Sequence[Mapping[str, Any]]) -> dict[tuple[str, 
 
 def _place(document: Mapping[str, Any]) -> tuple[str, str]:
     return document["model"]["directory"], document["model"]["sha256"]
-
-
-def _folder_name(directory: str) -> str:
-    path = pathlib.PurePath(directory)
-    return path.parent.name or path.name if path.name == _MODEL_FOLDER else path.name

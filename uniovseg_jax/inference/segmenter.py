@@ -146,9 +146,11 @@ class OpenVocabularySegmenter:
         """
         self.use_vocabulary(parse_vocabulary(names, stuff, background), min_cosine)
 
-    def use_vocabulary(self, vocabulary: Vocabulary, min_cosine: float | None = None) -> None:
+    def use_vocabulary(
+        self, vocabulary: Vocabulary, min_cosine: float | None = None, progress: bool = False
+    ) -> None:
         """Chooses the words, as `set_vocabulary`, where they were parsed already."""
-        self._name_vectors = self._text_encoder.embed(vocabulary.names)
+        self._name_vectors = self._text_encoder.embed(vocabulary.names, progress)
         self._min_cosine = min_cosine
         self._vocabulary = vocabulary
 

@@ -172,6 +172,24 @@ def check_replaceable(directory: str | os.PathLike[str]) -> None:
         )
 
 
+def read_config(
+    directory: str | os.PathLike[str],
+) -> tuple[presets.UniOVSegConfig, tuple[uniovseg.Part, ...]]:
+    """Reads what a model directory says of itself, and none of its weights.
+
+    Returns:
+      The model's configuration, and which parts of it are there.
+
+    Raises:
+      FileNotFoundError: If the directory or one of its files is missing.
+      ValueError: If its `config.json` is not as it has to be.
+    """
+    folder = pathlib.Path(directory)
+    config, parts, _ = _open_directory(folder)
+    _require(folder, PARAMS_FILE)
+    return config, parts
+
+
 def load_pretrained(directory: str | os.PathLike[str]) -> Pretrained:
     """Reads a model directory and checks it against its own configuration.
 
@@ -181,12 +199,7 @@ def load_pretrained(directory: str | os.PathLike[str]) -> Pretrained:
         floating-point or not finite; every complaint is one sentence on a line of its own.
     """
     folder = pathlib.Path(directory)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} is no model directory: expected a folder with {CONFIG_FILE}, "
-            f"{PARAMS_FILE} and {TOKENIZER_FILE}."
-        )
-    config, parts, metadata = _read_config(folder)
+    config, parts, metadata = _open_directory(folder)
     expected = _expected_shapes(config, parts, str(folder / CONFIG_FILE))
     variables = _read_tensors(folder / PARAMS_FILE, expected)
 
@@ -196,6 +209,17 @@ def load_pretrained(directory: str | os.PathLike[str]) -> Pretrained:
         text_tokenizer = tokenizer.Tokenizer.from_file(path)
         _check_tokenizer(text_tokenizer, config, str(path))
     return Pretrained(uniovseg.UniOVSeg(config), config, variables, text_tokenizer, parts, metadata)
+
+
+def _open_directory(
+    folder: pathlib.Path,
+) -> tuple[presets.UniOVSegConfig, tuple[uniovseg.Part, ...], dict[str, Any]]:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is no model directory: expected a folder with {CONFIG_FILE}, "
+            f"{PARAMS_FILE} and {TOKENIZER_FILE}."
+        )
+    return _read_config(folder)
 
 
 def _require(folder: pathlib.Path, name: str) -> pathlib.Path:

@@ -32,7 +32,7 @@ def test_only_names_with_a_prefix_are_taken(folders):
 def test_a_file_without_its_other_half_is_one_sentence(folders, lost):
     path = folders[lost] / f"epic_c{('.jpg', '.png')[lost]}"
     path.unlink()
-    with pytest.raises(ValueError, match=f"{folders[lost].name} lacks a file for epic_c and 0"):
+    with pytest.raises(ValueError, match=f"{folders[lost].name} lacks a file for 'epic_c'; exp"):
         pair_files(*folders, ".png")
     assert len(pair_files(*folders, ".png", ("thu_",)).images) == 1
 

@@ -10,6 +10,7 @@ from original_files import read, run, write_voc
 
 from uniovseg_jax.benchmarks.preparation import prepare as module
 from uniovseg_jax.benchmarks.preparation.prepare import NAMES, find_recipe, prepare
+from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.locks import held_alone
 
 _LABELS = {f"2007_00000{n}": np.full((6, 8), n) for n in range(4)}
@@ -82,12 +83,19 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(tmp_path, source, monkeypat
     monkeypatch.undo()
     partial = _contents(tmp_path)
     assert "pascal_voc_d2/prepared_val.json" not in partial
+    # What it had made by then is no benchmark.
+    command = f"prepare_data.py voc --split=val --data_dir={tmp_path}` to its end"
+    assert partial.pop("pascal_voc_d2/unfinished_val.txt") == b"voc --split=val"
+    if (tmp_path / "pascal_voc_d2/annotations_pascal21/validation").is_dir():
+        with pytest.raises(ValueError, match=command):
+            open_benchmarks("pascal_voc21", tmp_path)
     done = run("voc", tmp_path, 4)
     assert (done.written, done.kept) == (13 - stop, stop)
     whole = _contents(tmp_path)
     assert len(whole) == 13
     finished = {name: content for name, content in partial.items() if "/." not in name}
     assert len(finished) == stop and finished.items() <= whole.items()
+    assert len(open_benchmarks("pascal_voc21", tmp_path)[0].images) == 4
 
 
 def test_the_sign_of_completeness_is_gone_while_files_change(tmp_path, source, monkeypatch):
@@ -163,6 +171,20 @@ def test_every_recipe_names_what_is_missing(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         prepare(recipe, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "looks"),
+    [
+        ("ade20k", "ADEChallengeData2016/images/validation", r"ADE_val_<number>\.jpg"),
+        ("cityscapes", "cityscapes/leftImg8bit/val/ulm", r"<frame>_leftImg8bit\.png"),
+    ],
+)
+def test_names_that_are_expected_are_told_in_words(tmp_path, name, folder, looks):
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "cityscapes/gtFine/val").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=f"holds no file whose name is like {looks}"):
+        prepare(find_recipe(name), tmp_path)
 
 
 def test_mistakes_are_sentences(tmp_path):

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 
 from uniovseg_jax.data.mask_sources.folder import IMAGE_SUFFIXES, by_stem
+from uniovseg_jax.files import first_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +40,10 @@ def pair_files(
         (found.images, found.labels, labels),
         (found.labels, found.images, images),
     ):
-        missing = sorted(here.keys() - there.keys())
-        if missing:
+        if missing := here.keys() - there.keys():
             raise ValueError(
-                f"{folder} lacks a file for {missing[0]} and {len(missing) - 1} others; expected "
-                "one label file for every image."
+                f"{folder} lacks a file for {first_of(missing)}; expected one label file for every "
+                "image."
             )
     return found
 

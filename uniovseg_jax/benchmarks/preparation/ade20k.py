@@ -32,8 +32,15 @@ _VOID = 255
 def _plan(root: pathlib.Path, split: str) -> Plan:
     folder, long = root / "ADEChallengeData2016", LONG_NAMES[split]
     inputs = {"images": "jpg", "annotations": "png", "annotations_instance": "png"}
-    pattern = rf"(ADE_{split}_\d+)\."
-    names = stems({folder / part / long: pattern + suffix for part, suffix in inputs.items()})
+    names = stems(
+        {
+            folder / part / long: (
+                rf"(ADE_{split}_\d+)\.{suffix}",
+                f"ADE_{split}_<number>.{suffix}",
+            )
+            for part, suffix in inputs.items()
+        }
+    )
     panoptic = folder / f"ade20k_panoptic_{split}"
     items = [
         Item(

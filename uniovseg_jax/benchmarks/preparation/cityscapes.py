@@ -51,8 +51,11 @@ def _plan(root: pathlib.Path, split: str) -> Plan:
     for city in cities:
         frames = stems(
             {
-                images / city: r"([^.].*)_leftImg8bit\.png",
-                labels / city: r"([^.].*)_gtFine_(?:labelIds|instanceIds)\.png",
+                images / city: (r"([^.].*)_leftImg8bit\.png", "<frame>_leftImg8bit.png"),
+                labels / city: (
+                    r"([^.].*)_gtFine_(?:labelIds|instanceIds)\.png",
+                    "<frame>_gtFine_labelIds.png",
+                ),
             }
         )
         items += [

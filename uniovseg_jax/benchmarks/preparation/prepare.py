@@ -20,6 +20,7 @@ from uniovseg_jax.benchmarks.preparation import (
     voc,
 )
 from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
+from uniovseg_jax.benchmarks.preparation_record import mark_unfinished
 from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES
 from uniovseg_jax.data.workers import map_in_order
 from uniovseg_jax.files import write_whole
@@ -85,6 +86,7 @@ def prepare(
     Every file is written as a whole. A preparation can be repeated: a file that is what it should
     be is left alone. Documents about the whole split, among them `prepared_<split>.json`, are
     written last and removed before any other file changes, so that they are a sign of completeness.
+    Until then `unfinished_<split>.txt` lies there, with which no benchmark is opened.
 
     Args:
       recipe: Of the dataset.
@@ -123,17 +125,24 @@ def prepare(
         # The record last of all.
         last = (*plan.documents, root / recipe.folder / f"prepared_{split}.json")
         _clear(plan.items, last)
+        note = mark_unfinished(root / recipe.folder, split, _arguments(recipe, plan, split))
         prepared, entries = _run(plan, last, f"{recipe.name} {split}", num_workers)
         documents = [*plan.finish(entries), {"images": prepared.images, **plan.settings}]
         written = sum(
             _put(path, json.dumps(document, ensure_ascii=False).encode(), ())
             for path, document in zip(last, documents, strict=True)
         )
+        note.unlink()
     return dataclasses.replace(
         prepared,
         written=prepared.written + written,
         kept=prepared.kept + len(last) - written,
     )
+
+
+def _arguments(recipe: Recipe, plan: Plan, split: str) -> str:
+    own = [f"--{name}={value}" for name, value in plan.settings.items() if name == "short_side"]
+    return " ".join([recipe.name, f"--split={split}", *own])
 
 
 def _run(

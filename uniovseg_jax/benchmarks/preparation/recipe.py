@@ -66,23 +66,24 @@ class Recipe:
     plan: Callable[[pathlib.Path, str], Plan]
 
 
-def stems(folders: Mapping[pathlib.Path, str]) -> list[str]:
+def stems(folders: Mapping[pathlib.Path, tuple[str, str]]) -> list[str]:
     """Returns the sorted stems that occur in any of several folders.
 
     So that what lacks one of its files is noticed wherever it lacks it.
 
     Args:
-      folders: The pattern that the names there follow as a whole; its first group is the stem.
+      folders: The pattern that the names there follow as a whole, its first group is the stem; and
+        for people what such a name looks like.
 
     Raises:
       FileNotFoundError: If there is no such folder, or nothing like that in it.
     """
     found: set[str] = set()
-    for folder, pattern in folders.items():
+    for folder, (pattern, looks) in folders.items():
         if not folder.is_dir():
             raise FileNotFoundError(f"There is no folder {folder}.")
         here = [re.fullmatch(pattern, path.name) for path in folder.iterdir()]
         if not any(here):
-            raise FileNotFoundError(f"{folder} holds no file whose name is like {pattern!r}.")
+            raise FileNotFoundError(f"{folder} holds no file whose name is like {looks}.")
         found.update(match[1] for match in here if match)
     return sorted(found)

@@ -147,7 +147,12 @@ def load_source(root: str | os.PathLike[str], part: str, split: str) -> Source:
 
     directory = _part_dir(pathlib.Path(root), part)
     if not directory.exists():
-        raise FileNotFoundError(f"No tinyscenes part {part!r} in {root}: run `prepare` first.")
+        call = f"tinyscenes.prepare('data', 0, ({part!r},))"
+        raise FileNotFoundError(
+            f"{root} has no part {part!r} of tinyscenes; expected the folder of a world, such as "
+            "data/tinyscenes_seed0, which this makes: "
+            f'python -c "from uniovseg_jax.data.tfds import tinyscenes; {call}"'
+        )
     tfds_builder = tfds.builder_from_directory(str(directory))
     splits = tuple(tfds_builder.info.splits)
     if split not in splits:
