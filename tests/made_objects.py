@@ -42,7 +42,8 @@ def random_coco(rng, num_images=2):
         for _ in range(rng.integers(0, 3)):
             category = int(rng.choice([3, 7, 20]))
             results.append(result(rng, image_id, category, random_mask(rng)))
-    return {"images": images, "annotations": annotations, "categories": CATEGORIES}, results
+    categories = [dict(category) for category in CATEGORIES]
+    return {"images": images, "annotations": annotations, "categories": categories}, results
 
 
 def result(rng, image_id, category, mask):

@@ -141,13 +141,13 @@ def _short_side(
 
 def default_output(config: ml_collections.ConfigDict, model: str) -> pathlib.Path:
     """Returns where results go unless they are told to; every model has a folder of its own."""
-    words = config.benchmark.replace("/", "-"), config.protocol, model_name(model)
+    words = config.benchmark.replace("/", "-"), config.protocol, model_name(os.path.abspath(model))
     return pathlib.Path("runs", "eval", "-".join(words))
 
 
 def model_name(directory: str) -> str:
     """Returns what a model is called: its folder, or its run where training called that `model`."""
-    folder = pathlib.Path(os.path.abspath(directory))
+    folder = pathlib.PurePath(directory)
     return folder.parent.name or folder.name if folder.name == "model" else folder.name
 
 
