@@ -3,8 +3,8 @@ r"""Scores the masks that a model gives for points and boxes against true masks.
   python scripts/evaluate_masks.py --model=<dir> --data=<dir of mask records> --output=<dir> \
       --modes=grid_any,center,box --baseline=superpixels
 
-Writes scores.json, scores.md (one table) and examples.png; uniovseg_jax/eval/promptable.py tells
-what the modes are. Without --model the baseline is scored alone.
+Writes scores.json, scores.md (one table) and examples.png; the modes are those of
+uniovseg_jax/eval/metrics/promptable.py. Without --model the baseline is scored alone.
 Exit code: 0; 2 if nothing could be done.
 """
 
@@ -22,7 +22,7 @@ from PIL import Image
 from uniovseg_jax import visualize
 from uniovseg_jax.command_line import parse_flags
 from uniovseg_jax.data.mask_records import open_mask_records
-from uniovseg_jax.eval.promptable import MODES, BestMasks, PromptableScores, TrueMasks
+from uniovseg_jax.eval.metrics.promptable import MODES, BestMasks, PromptableScores, TrueMasks
 from uniovseg_jax.eval.prompted import find_best_masks, read_record
 from uniovseg_jax.eval.superpixels import find_best_segments, superpixel_pool
 from uniovseg_jax.files import make_folder, write_whole

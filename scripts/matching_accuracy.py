@@ -69,9 +69,9 @@ def main(_: list[str]) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     goes_on_when_repeated()
     logging.set_verbosity(logging.WARNING)
-    from uniovseg_jax.eval.matching_benchmark import measure_matching
-    from uniovseg_jax.eval.matching_scorer import MatchingSettings
-    from uniovseg_jax.eval.matching_table import make_matching_table
+    from uniovseg_jax.eval.naming.matching_benchmark import measure_matching
+    from uniovseg_jax.eval.naming.matching_scorer import MatchingSettings
+    from uniovseg_jax.eval.naming.matching_table import make_matching_table
     from uniovseg_jax.eval.result_files import without_settings
 
     try:

@@ -126,7 +126,7 @@ def time_host(
 
     from uniovseg_jax.benchmarks.benchmark import Benchmark, TrueInstance
     from uniovseg_jax.benchmarks.class_list import load_class_list
-    from uniovseg_jax.eval.panoptic import Segment
+    from uniovseg_jax.benchmarks.segment import Segment
     from uniovseg_jax.eval.stopwatch import Stopwatch
     from uniovseg_jax.eval.tasks import InstanceTask, PanopticTask, SemanticTask
     from uniovseg_jax.image_io import decode_image, read_labels

@@ -45,12 +45,12 @@ _EVAL = pathlib.Path(__file__).resolve().parent.parent / "configs" / "eval.py"
 def main(_: list[str]) -> None:
     """Writes the report: its tables at once, and again with the galleries."""
     logging.set_verbosity(logging.WARNING)
-    from uniovseg_jax.eval.found_results import find_results, is_prompted
-    from uniovseg_jax.eval.gallery import GalleryMaker
-    from uniovseg_jax.eval.other_masks import parse_others
-    from uniovseg_jax.eval.report import REPORT_HTML, REPORT_MD, write_report
-    from uniovseg_jax.eval.report_tables import make_tables
-    from uniovseg_jax.eval.run_labels import RunLabels
+    from uniovseg_jax.eval.reports.found_results import find_results, is_prompted
+    from uniovseg_jax.eval.reports.gallery import GalleryMaker
+    from uniovseg_jax.eval.reports.other_masks import parse_others
+    from uniovseg_jax.eval.reports.report import REPORT_HTML, REPORT_MD, write_report
+    from uniovseg_jax.eval.reports.report_tables import make_tables
+    from uniovseg_jax.eval.reports.run_labels import RunLabels
 
     output = pathlib.Path(str(_OUTPUT.value))
     try:

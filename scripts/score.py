@@ -33,10 +33,10 @@ import sys
 from absl import app, flags
 
 from uniovseg_jax.command_line import parse_flags
-from uniovseg_jax.eval.promptable import MODES
-from uniovseg_jax.eval.score_files import FileScores, score_panoptic, score_semantic
-from uniovseg_jax.eval.score_objects import score_instances
-from uniovseg_jax.eval.score_prompts import score_prompted
+from uniovseg_jax.eval.files.score_files import FileScores, score_panoptic, score_semantic
+from uniovseg_jax.eval.files.score_objects import score_instances
+from uniovseg_jax.eval.files.score_prompts import score_prompted
+from uniovseg_jax.eval.metrics.promptable import MODES
 
 # By task: flags that it needs, flags that it knows besides.
 _FLAGS = {

@@ -3,7 +3,7 @@
 import numpy as np
 
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
-from uniovseg_jax.eval.panoptic import Segment
+from uniovseg_jax.benchmarks.segment import Segment
 
 # Ids of the data set with gaps; two kinds.
 CLASSES = ClassList(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uniovseg_jax.eval.promptable import center_point
-from uniovseg_jax.eval.score_prompts import score_prompted
+from uniovseg_jax.eval.files.score_prompts import score_prompted
+from uniovseg_jax.eval.metrics.promptable import center_point
 from uniovseg_jax.masks import rle_decode, rle_encode
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -9,10 +9,11 @@ import sys
 import pytest
 from layouts import make_coco
 
-from uniovseg_jax.eval import matching_benchmark, parts
-from uniovseg_jax.eval.matching_accuracy import RegionNamer
-from uniovseg_jax.eval.matching_benchmark import measure_matching
-from uniovseg_jax.eval.matching_scorer import MatchingSettings
+from uniovseg_jax.eval import parts
+from uniovseg_jax.eval.naming import matching_benchmark
+from uniovseg_jax.eval.naming.matching_accuracy import RegionNamer
+from uniovseg_jax.eval.naming.matching_benchmark import measure_matching
+from uniovseg_jax.eval.naming.matching_scorer import MatchingSettings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Its only part is clip.

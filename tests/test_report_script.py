@@ -25,7 +25,7 @@ HW = (48, 64)
 # Ends where galleries would be made.
 STOPPED = """
 import runpy, sys
-from uniovseg_jax.eval.gallery import GalleryMaker
+from uniovseg_jax.eval.reports.gallery import GalleryMaker
 
 GalleryMaker.make_all = lambda *_: sys.exit(7)
 runpy.run_path(sys.argv.pop(1), run_name="__main__")

@@ -12,8 +12,8 @@ from uniovseg_jax.benchmarks.check import check_benchmark
 from uniovseg_jax.benchmarks.class_list import load_class_list
 from uniovseg_jax.benchmarks.named import NAMED
 from uniovseg_jax.benchmarks.registry import open_benchmarks
-from uniovseg_jax.eval.panoptic import PanopticScores
-from uniovseg_jax.eval.semantic import SemanticScores
+from uniovseg_jax.eval.metrics.panoptic import PanopticScores
+from uniovseg_jax.eval.metrics.semantic import SemanticScores
 from uniovseg_jax.masks import rle_area, rle_decode
 
 # What makes the layout, the benchmarks that read it, and their tasks.

@@ -14,7 +14,7 @@ from uniovseg_jax.benchmarks.prompted import (
     SCORED_WHOLE,
     SEGINW_PARTS,
 )
-from uniovseg_jax.eval.promptable import (
+from uniovseg_jax.eval.metrics.promptable import (
     GridScorer,
     OwnPromptScorer,
     PromptableScores,

@@ -15,11 +15,11 @@ from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.eval.evaluate import evaluate
+from uniovseg_jax.eval.files.score_files import score_panoptic, score_semantic
+from uniovseg_jax.eval.files.score_objects import score_instances
 from uniovseg_jax.eval.from_config import make_segmenter_config
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.prediction_files import PredictionFiles
-from uniovseg_jax.eval.score_files import score_panoptic, score_semantic
-from uniovseg_jax.eval.score_objects import score_instances
 from uniovseg_jax.inference.framing import Letterbox
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
-from uniovseg_jax.eval.instance import InstanceScores
-from uniovseg_jax.eval.panoptic import PanopticScores, Segment
-from uniovseg_jax.eval.promptable import PromptableScores
+from uniovseg_jax.benchmarks.segment import Segment
+from uniovseg_jax.eval.metrics.instance import InstanceScores
+from uniovseg_jax.eval.metrics.panoptic import PanopticScores
+from uniovseg_jax.eval.metrics.promptable import PromptableScores
 from uniovseg_jax.eval.result_files import (
     as_percent,
     flat_scores,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from uniovseg_jax.eval.promptable import TrueMasks
+from uniovseg_jax.eval.metrics.promptable import TrueMasks
 from uniovseg_jax.eval.superpixels import find_best_segments, superpixel_pool
 from uniovseg_jax.masks import rle_encode
 

@@ -9,7 +9,7 @@ from made_objects import CATEGORIES, HW
 from made_panoptic import CLASSES
 from PIL import Image
 
-from uniovseg_jax.eval.panoptic_files import write_panoptic_json, write_panoptic_map
+from uniovseg_jax.eval.files.panoptic_files import write_panoptic_json, write_panoptic_map
 from uniovseg_jax.masks import rle_encode
 
 

@@ -15,7 +15,7 @@ from score_calls import (
     write_json,
 )
 
-from uniovseg_jax.eval.instance import MEASURES
+from uniovseg_jax.eval.metrics.instance import MEASURES
 from uniovseg_jax.masks import rle_area, rle_decode, rle_encode
 
 

@@ -8,7 +8,7 @@ from made_panoptic import CLASSES, quality_by_definition, random_image
 from PIL import Image
 from score_calls import complaint, last_line, panoptic_flags, write_json, write_maps
 
-from uniovseg_jax.eval.panoptic import Segment
+from uniovseg_jax.benchmarks.segment import Segment
 
 
 @pytest.fixture

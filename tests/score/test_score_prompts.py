@@ -5,7 +5,7 @@ import pytest
 from made_objects import HW, random_mask
 from score_calls import CROWD, RESULT, TRUTH, complaint, last_line, object_flags
 
-from uniovseg_jax.eval.promptable import (
+from uniovseg_jax.eval.metrics.promptable import (
     GridScorer,
     PromptableScores,
     TrueMasks,

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from score_calls import complaint, last_line, save, semantic_flags
 
-from uniovseg_jax.eval.semantic import SemanticScores
+from uniovseg_jax.eval.metrics.semantic import SemanticScores
 
 
 @pytest.mark.parametrize(

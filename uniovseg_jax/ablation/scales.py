@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from uniovseg_jax.eval.matching_accuracy import RegionNamer, SizeSets, measure_accuracy
+from uniovseg_jax.eval.naming.matching_accuracy import RegionNamer, SizeSets, measure_accuracy
+from uniovseg_jax.eval.naming.true_regions import TrueRegions
 from uniovseg_jax.eval.scenes.scores import JOINT_VOCABULARY
-from uniovseg_jax.eval.true_regions import TrueRegions
 from uniovseg_jax.packed_masks import PackedMasks
 from uniovseg_jax.text_encoder import TextEncoder
 from uniovseg_jax.weights.store import Pretrained

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from uniovseg_jax.benchmarks.class_list import ClassList
-from uniovseg_jax.eval.panoptic import Segment
+from uniovseg_jax.benchmarks.segment import Segment
 from uniovseg_jax.image_io import read_image, read_image_for
 
 # COCO run lengths, `size` and `counts`, of crowds also `iscrowd`.

@@ -8,8 +8,8 @@ from jaxtyping import UInt8
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark, LabelMap, TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
+from uniovseg_jax.benchmarks.segment import Segment, paint_classes
 from uniovseg_jax.data.tfds.tinyscenes import JOINT_NAMES, STUFF, load_source
-from uniovseg_jax.eval.panoptic import Segment, paint_classes
 from uniovseg_jax.masks import rle_encode
 
 

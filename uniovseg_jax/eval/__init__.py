@@ -1,1 +1,1 @@
-"""Metrics (accumulate, merge, compute) and the evaluations that use them."""
+"""Scores of models: metrics, runs on benchmarks, files on disk, reports."""

@@ -21,6 +21,7 @@ from uniovseg_jax.eval.from_config import (
     split_lists,
 )
 from uniovseg_jax.eval.image_log import ImageLog, check_log, read_image_log
+from uniovseg_jax.eval.metrics.promptable import suite_means
 from uniovseg_jax.eval.named import NamedScorer
 from uniovseg_jax.eval.parts import (
     PROMPTABLE,
@@ -35,11 +36,10 @@ from uniovseg_jax.eval.parts import (
     open_parts,
 )
 from uniovseg_jax.eval.prediction_files import FOLDER, PredictionFiles
-from uniovseg_jax.eval.promptable import suite_means
 from uniovseg_jax.eval.prompted import PromptScorer
+from uniovseg_jax.eval.reports.sentences import sentences_of_parts
 from uniovseg_jax.eval.result_files import as_percent, write_results
 from uniovseg_jax.eval.run import ordered, score_images
-from uniovseg_jax.eval.sentences import sentences_of_parts
 from uniovseg_jax.eval.worst import write_worst
 from uniovseg_jax.inference.framing import Framing
 from uniovseg_jax.inference.predictor import Predictor

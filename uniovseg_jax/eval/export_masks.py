@@ -16,8 +16,8 @@ from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.check import check_benchmark
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
+from uniovseg_jax.eval.metrics.promptable import TrueMasks
 from uniovseg_jax.eval.prediction_files import stored_id
-from uniovseg_jax.eval.promptable import TrueMasks
 from uniovseg_jax.files import check_folder, make_folder, write_whole
 from uniovseg_jax.image_io import image_hw
 from uniovseg_jax.masks import rle_encode

@@ -12,9 +12,9 @@ from PIL import Image
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.class_list import ClassList
-from uniovseg_jax.eval.instance import PredictedInstance
-from uniovseg_jax.eval.panoptic import Segment
-from uniovseg_jax.eval.panoptic_files import write_panoptic_json, write_panoptic_map
+from uniovseg_jax.benchmarks.segment import Segment
+from uniovseg_jax.eval.files.panoptic_files import write_panoptic_json, write_panoptic_map
+from uniovseg_jax.eval.metrics.instance import PredictedInstance
 from uniovseg_jax.files import make_folder, write_whole
 
 FOLDER = "predictions"

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
-from uniovseg_jax.eval.promptable import (
+from uniovseg_jax.eval.metrics.promptable import (
     MODES,
     BestMasks,
     GridScorer,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from uniovseg_jax.eval.promptable import BestMasks, TrueMasks
+from uniovseg_jax.eval.metrics.promptable import BestMasks, TrueMasks
 from uniovseg_jax.packed_masks import PackedMasks
 
 _ROUNDS = 9

@@ -12,10 +12,11 @@ import numpy as np
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark, LabelMap, TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassList
-from uniovseg_jax.eval.instance import InstanceScores, PredictedInstance
-from uniovseg_jax.eval.panoptic import PanopticScores, Segment, paint_classes
+from uniovseg_jax.benchmarks.segment import Segment, paint_classes
+from uniovseg_jax.eval.metrics.instance import InstanceScores, PredictedInstance
+from uniovseg_jax.eval.metrics.panoptic import PanopticScores
+from uniovseg_jax.eval.metrics.semantic import SemanticScores
 from uniovseg_jax.eval.prediction_files import PredictionFiles
-from uniovseg_jax.eval.semantic import SemanticScores
 from uniovseg_jax.eval.stopwatch import Stopwatch
 from uniovseg_jax.inference.merge import rank_instances
 from uniovseg_jax.inference.results import merge_panoptic, merge_semantic

@@ -9,7 +9,7 @@ import tqdm
 from jaxtyping import Integer
 
 from uniovseg_jax.data.mask_sources.folder import number_regions
-from uniovseg_jax.eval.semantic import SemanticScores
+from uniovseg_jax.eval.metrics.semantic import SemanticScores
 from uniovseg_jax.image_io import read_labels
 from uniovseg_jax.masks import rle_encode
 

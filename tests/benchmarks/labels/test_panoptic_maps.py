@@ -9,7 +9,7 @@ from PIL import Image
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
 from uniovseg_jax.benchmarks.labels import panoptic_maps
 from uniovseg_jax.benchmarks.labels.panoptic_maps import PanopticMaps
-from uniovseg_jax.eval.panoptic import Segment
+from uniovseg_jax.benchmarks.segment import Segment
 from uniovseg_jax.masks import rle_decode
 
 CLASSES = ClassList("two", (ClassInfo(5, "cat", isthing=True), ClassInfo(200, "sky")))

@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
+from uniovseg_jax.benchmarks.segment import Segment
 from uniovseg_jax.data.tfds.tinyscenes import JOINT_NAMES
-from uniovseg_jax.eval.panoptic import Segment
 from uniovseg_jax.eval.scenes import scores as scoring
 from uniovseg_jax.eval.scenes.images import PreparedImage
 from uniovseg_jax.inference.full_size import FullSizeLogits

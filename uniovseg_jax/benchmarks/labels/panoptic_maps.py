@@ -13,6 +13,7 @@ from uniovseg_jax.benchmarks.benchmark import LabelMap, TrueInstance
 from uniovseg_jax.benchmarks.class_list import VOID, ClassList
 from uniovseg_jax.benchmarks.labels.categories import check_categories
 from uniovseg_jax.benchmarks.labels.coco_instances import read_image_id
+from uniovseg_jax.benchmarks.segment import VOID_ID, Segment
 from uniovseg_jax.data.coco_file import (
     MAX_SEGMENT_ID,
     find_segments,
@@ -22,7 +23,6 @@ from uniovseg_jax.data.coco_file import (
     read_panoptic_png,
 )
 from uniovseg_jax.data.mask_sources.source import is_plain_name, whole_number
-from uniovseg_jax.eval.panoptic import VOID_ID, Segment
 from uniovseg_jax.image_io import stored_hw
 from uniovseg_jax.masks import rle_encode
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from uniovseg_jax.eval.panoptic import Segment
+from uniovseg_jax.benchmarks.segment import Segment
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.models.uniovseg import ImageFeatures, UniOVSeg

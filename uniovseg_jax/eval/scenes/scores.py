@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
+from uniovseg_jax.benchmarks.segment import Segment
 from uniovseg_jax.buckets import SMALLEST_BUCKET, bucket_size
 from uniovseg_jax.data.tfds.tinyscenes import COLOURS, JOINT_NAMES, NOUNS, STUFF, THINGS, noun_id
-from uniovseg_jax.eval.panoptic import PanopticScores, Segment
+from uniovseg_jax.eval.metrics.panoptic import PanopticScores
+from uniovseg_jax.eval.metrics.semantic import SemanticScores
 from uniovseg_jax.eval.scenes.images import Pooled, PreparedImage
-from uniovseg_jax.eval.semantic import SemanticScores
 from uniovseg_jax.inference.merge import panoptic_map, semantic_map
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.models.uniovseg import UniOVSeg

@@ -1,0 +1,1 @@
+"""Truth and predictions on disk, in COCO's forms and as label maps, and their scores."""

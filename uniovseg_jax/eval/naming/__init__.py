@@ -1,0 +1,1 @@
+"""Matching accuracy: how well CLIP alone names true masks, by input size."""

@@ -1,0 +1,1 @@
+"""Several results side by side: tables beside the paper's, and galleries."""
