@@ -25,7 +25,7 @@ from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.eval.metrics.promptable import MODES, BestMasks, PromptableScores, TrueMasks
 from uniovseg_jax.eval.prompted import find_best_masks, read_record
 from uniovseg_jax.eval.superpixels import find_best_segments, superpixel_pool
-from uniovseg_jax.files import make_folder, write_whole
+from uniovseg_jax.files import make_folder, write_text_whole, write_whole
 from uniovseg_jax.inference.predictor import Predictor
 from uniovseg_jax.versions import versions
 from uniovseg_jax.weights.store import load_pretrained, params_sha256
@@ -221,8 +221,8 @@ def run() -> None:
     }
     make_folder(folder)
     text, table = json.dumps(document, indent=1) + "\n", make_table(document)
-    write_whole(folder / "scores.json", lambda path: path.write_text(text))
-    write_whole(folder / "scores.md", lambda path: path.write_text(table))
+    write_text_whole(folder / "scores.json", text)
+    write_text_whole(folder / "scores.md", table)
     if sheet is not None:
         write_whole(folder / "examples.png", Image.fromarray(sheet).save)
     print(table)

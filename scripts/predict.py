@@ -23,7 +23,7 @@ from PIL import Image
 
 from uniovseg_jax import visualize
 from uniovseg_jax.command_line import parse_flags
-from uniovseg_jax.files import make_folder, write_whole
+from uniovseg_jax.files import make_folder, write_text_whole, write_whole
 from uniovseg_jax.image_io import read_image
 from uniovseg_jax.inference.mask_generator import AutomaticMaskGenerator
 from uniovseg_jax.inference.results import TASKS, Segmentation
@@ -187,7 +187,7 @@ def write_result(
     write_whole(folder / f"{name}_overlay.png", Image.fromarray(drawn).save)
     write_whole(folder / f"{name}_labels.png", labels.save)
     text = json.dumps(document, indent=1)
-    write_whole(folder / f"{name}.json", lambda path: path.write_text(text + "\n"))
+    write_text_whole(folder / f"{name}.json", text + "\n")
     return drawn
 
 

@@ -24,6 +24,11 @@ def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> Non
         temporary.unlink(missing_ok=True)
 
 
+def write_text_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def check_folder(folder: pathlib.Path) -> None:
     """Raises a NotADirectoryError, one sentence, if a file is where a folder is to be made."""
     for path in (folder, *folder.parents):

@@ -19,7 +19,7 @@ from uniovseg_jax.data.tfds.tinyscenes.builder import SIZES, TINY_SIZES
 from uniovseg_jax.eval.oracle import write_ceiling
 from uniovseg_jax.eval.scenes import scores as scoring
 from uniovseg_jax.eval.scenes.images import prepare_images
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole
 from uniovseg_jax.inference.segmenter import SegmenterConfig
 from uniovseg_jax.locks import held_alone
 from uniovseg_jax.models.uniovseg import UniOVSeg
@@ -91,7 +91,7 @@ def run_ablation(ablation: Ablation) -> dict[str, Any]:
             return document
         document = {"made_with": made_with, **_run(ablation, base)}
         text = json.dumps(document, indent=2) + "\n"
-        write_whole(result, lambda path: path.write_text(text))
+        write_text_whole(result, text)
         return document
 
 
@@ -204,7 +204,7 @@ def _train(
     if not kept.is_file() or kept.read_text() != made_from:
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir(parents=True)
-        write_whole(kept, lambda path: path.write_text(made_from))
+        write_text_whole(kept, made_from)
     if not (workdir / "final.json").is_file():
         train(config, workdir)
     return load_pretrained(workdir / "model")

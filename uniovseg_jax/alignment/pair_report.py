@@ -16,7 +16,7 @@ from uniovseg_jax.alignment.inspection import EntityRow, Example, Inspection
 from uniovseg_jax.alignment.pairs import Pair
 from uniovseg_jax.alignment.store import PairStore
 from uniovseg_jax.captions.record import Tool
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.visualize import outline_mask
 
@@ -67,7 +67,7 @@ def write_pair_report(
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     page = html.page("Pairs of masks and entities", _body(store, inspection), _SCRIPT)
-    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    write_text_whole(path, page)
     return path
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from uniovseg_jax.alignment import store as store_lib
 from uniovseg_jax.alignment.store import StoredImage, read_shard, shard_path
 from uniovseg_jax.captions.record import to_json
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole, write_whole
 from uniovseg_jax.locks import LOCK_FILE, held_alone
 from uniovseg_jax.settings import first_difference
 from uniovseg_jax.text_encoder import EmbedTexts
@@ -66,7 +66,7 @@ class StoreWriter:
                     if path.name != LOCK_FILE:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
                 text = json.dumps(self._settings)
-                write_whole(kept, lambda path: path.write_text(text))
+                write_text_whole(kept, text)
             shards = self._partial / store_lib.SHARDS
             shards.mkdir(exist_ok=True)
             for path in shards.glob(".*"):  # Of a run that was killed while it wrote.

@@ -5,7 +5,7 @@ import pathlib
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.data.mask_sources.source import MAX_ANNOTATION_BYTES, FilePart, parse_json
-from uniovseg_jax.files import make_folder, write_whole
+from uniovseg_jax.files import make_folder, write_text_whole
 
 # Folders that nothing but a preparation makes labels in.
 _ONLY_PREPARED = "ADE20K_2021_17_01", "pascal_ctx_d2", "pascal_voc_d2"
@@ -33,7 +33,7 @@ def mark_unfinished(folder: pathlib.Path, split: str, arguments: str) -> pathlib
     """
     path = _note(folder, split)
     make_folder(folder)
-    write_whole(path, lambda temporary: temporary.write_text(arguments, encoding="utf-8"))
+    write_text_whole(path, arguments)
     return path
 
 

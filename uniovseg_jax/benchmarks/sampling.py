@@ -15,7 +15,7 @@ from uniovseg_jax.benchmarks.prompted import SCORED_WHOLE
 from uniovseg_jax.data.mask_sources.sampling import name_digest
 from uniovseg_jax.data.mask_sources.source import FilePart, parse_json, whole_number
 from uniovseg_jax.data.threads import map_images
-from uniovseg_jax.files import make_folder, write_whole
+from uniovseg_jax.files import make_folder, write_text_whole
 from uniovseg_jax.masks import rle_area
 
 # Masks from which on a set is sampled, and that a sample has at least.
@@ -140,7 +140,7 @@ def write_sample(sample: ImageSample, path: pathlib.Path) -> None:
     """Writes a sample as JSON, whole or not at all."""
     text = json.dumps(dataclasses.asdict(sample), indent=1) + "\n"
     make_folder(path.parent)
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text_whole(path, text)
 
 
 def read_sample(path: pathlib.Path) -> ImageSample:

@@ -10,7 +10,7 @@ import pathlib
 from typing import Any
 
 from uniovseg_jax.data.manifest import MANIFEST_FILE, Shard
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole
 
 FORMAT = 1
 
@@ -71,7 +71,7 @@ def write_caption_manifest(directory: pathlib.Path, manifest: CaptionManifest) -
       OSError: If it cannot be written.
     """
     text = json.dumps(manifest.to_document(), indent=1) + "\n"
-    write_whole(directory / MANIFEST_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_whole(directory / MANIFEST_FILE, text)
 
 
 def read_caption_manifest(directory: pathlib.Path) -> CaptionManifest | None:

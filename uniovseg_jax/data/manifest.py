@@ -9,7 +9,7 @@ import json
 import pathlib
 from typing import Any
 
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
@@ -65,7 +65,7 @@ def write_manifest(directory: pathlib.Path, manifest: Manifest) -> None:
     """Writes `manifest.json`, by which the folder becomes readable."""
     document = {"format": FORMAT, "digest": manifest.digest, **dataclasses.asdict(manifest)}
     text = json.dumps(document, indent=1) + "\n"
-    write_whole(directory / MANIFEST_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_whole(directory / MANIFEST_FILE, text)
 
 
 def read_manifest(directory: pathlib.Path) -> Manifest:

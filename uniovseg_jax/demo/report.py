@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from uniovseg_jax import html
 from uniovseg_jax.alignment.pairs import Pair
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole
 from uniovseg_jax.inference.results import Segmentation
 
 Picture = UInt8[np.ndarray, "_h _w 3"]
@@ -112,8 +112,8 @@ def write_report(
     as_json = json.dumps(_finite(report), indent=2, allow_nan=False) + "\n"
     page = render_html(report, pictures)
     paths = directory / "report.json", directory / "report.html"
-    write_whole(paths[0], lambda path: path.write_text(as_json, encoding="utf-8"))
-    write_whole(paths[1], lambda path: path.write_text(page, encoding="utf-8"))
+    write_text_whole(paths[0], as_json)
+    write_text_whole(paths[1], page)
     return paths
 
 

@@ -18,7 +18,7 @@ from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
 from uniovseg_jax.eval.metrics.promptable import TrueMasks
 from uniovseg_jax.eval.prediction_files import stored_id
-from uniovseg_jax.files import check_folder, make_folder, write_whole
+from uniovseg_jax.files import check_folder, make_folder, write_text_whole
 from uniovseg_jax.image_io import image_hw
 from uniovseg_jax.masks import rle_encode
 
@@ -62,7 +62,7 @@ def export_masks(
         text = json.dumps(masks_document(part, pathlib.Path(data_dir), limit)) + "\n"
         path = pathlib.Path(folder) / f"{part.name.replace('/', '-')}.json"
         make_folder(path.parent)
-        write_whole(path, lambda new, text=text: new.write_text(text, encoding="utf-8"))
+        write_text_whole(path, text)
         written.append(path)
     return tuple(written)
 

@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Any
 
-from uniovseg_jax.files import make_folder, write_whole
+from uniovseg_jax.files import make_folder, write_text_whole
 from uniovseg_jax.settings import as_json, first_difference, read_settings
 
 _SETTINGS_FILE = "run.json"
@@ -105,7 +105,7 @@ def _check_settings(path: pathlib.Path, settings: dict[str, Any], process: int) 
         _refuse_others(path.parent, read_settings(path), settings)
     elif process == 0:
         text = json.dumps(settings, indent=1) + "\n"
-        write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text_whole(path, text)
 
 
 def _refuse_others(folder: pathlib.Path, found: Any, settings: dict[str, Any]) -> None:

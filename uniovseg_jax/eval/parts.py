@@ -16,7 +16,7 @@ from uniovseg_jax.benchmarks.registry import open_benchmarks
 from uniovseg_jax.benchmarks.sampling import sampled_unless_whole
 from uniovseg_jax.eval.from_config import check_config, check_framing
 from uniovseg_jax.eval.prompted import check_modes
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole
 from uniovseg_jax.models.presets import UniOVSegConfig
 from uniovseg_jax.polygons import import_pycocotools
 from uniovseg_jax.settings import read_settings
@@ -169,7 +169,7 @@ def check_parts(parts: Sequence[Part], data_dir: str, output: pathlib.Path, prog
 def note_checked(output: pathlib.Path, parts: Sequence[Part], data_dir: str) -> None:
     """Keeps in the folder of the results that all labels were read, by whichever process."""
     text = json.dumps(_what_is_checked(parts, data_dir), indent=1) + "\n"
-    write_whole(output / _CHECKED_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_whole(output / _CHECKED_FILE, text)
 
 
 def missing_tasks(part: Part) -> list[str]:

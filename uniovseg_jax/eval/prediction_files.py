@@ -15,7 +15,7 @@ from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.segment import Segment
 from uniovseg_jax.eval.files.panoptic_files import write_panoptic_json, write_panoptic_map
 from uniovseg_jax.eval.metrics.instance import PredictedInstance
-from uniovseg_jax.files import make_folder, write_whole
+from uniovseg_jax.files import make_folder, write_text_whole, write_whole
 
 FOLDER = "predictions"
 _VOID_8, _VOID_16 = 255, 65535
@@ -100,7 +100,7 @@ class PredictionFiles:
             found = [self._read_entry("instance", image_id) for image_id in image_ids]
             text = json.dumps([row for rows in found for row in rows])
             path = self._folder / "instance.json"
-            write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            write_text_whole(path, text)
 
     def _name(self, image_id: str) -> str:
         """Returns the name of an image without its ending; its id where it is in no file."""
@@ -114,7 +114,7 @@ class PredictionFiles:
     def _write_entry(self, task: str, image_id: str, entry: Any) -> None:
         path, text = self._entry_path(task, image_id), json.dumps(entry)
         make_folder(path.parent)
-        write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text_whole(path, text)
 
     def _read_entry(self, task: str, image_id: str) -> Any:
         path = self._entry_path(task, image_id)

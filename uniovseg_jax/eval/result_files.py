@@ -8,7 +8,7 @@ from typing import Any
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.paper import paper_score
 from uniovseg_jax.eval.reports.run_settings import settings_in_words
-from uniovseg_jax.files import make_folder, write_whole
+from uniovseg_jax.files import make_folder, write_text_whole
 
 RESULTS_FILE, TABLE_FILE = "results.json", "results.md"
 # What all settings follow in a table; what is above it is short enough to be printed.
@@ -42,9 +42,9 @@ def write_results(document: dict[str, Any], folder: pathlib.Path) -> None:
     """Writes both files, of scores in percent; the folder is made when needed."""
     make_folder(folder)
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    write_whole(folder / RESULTS_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_whole(folder / RESULTS_FILE, text)
     table = make_table(document)
-    write_whole(folder / TABLE_FILE, lambda path: path.write_text(table, encoding="utf-8"))
+    write_text_whole(folder / TABLE_FILE, table)
 
 
 def flat_scores(document: dict[str, Any]) -> dict[str, float | int | None]:

@@ -11,7 +11,7 @@ import ml_collections
 import tqdm
 from PIL import Image
 
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole, write_whole
 from uniovseg_jax.locks import held_alone
 from uniovseg_jax.train import optimizer as optimizer_lib
 from uniovseg_jax.train import sharding, steps
@@ -269,7 +269,7 @@ class _Run:
         }
         if self._is_writing:
             text = json.dumps(final, indent=2) + "\n"
-            write_whole(self._workdir / "final.json", lambda path: path.write_text(text))
+            write_text_whole(self._workdir / "final.json", text)
         return final
 
     def close(self) -> None:
@@ -332,7 +332,7 @@ def _keep_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
                 f"{workdir} was started with another {', '.join(names)}; expected the same "
                 "configuration, or another working directory."
             )
-    write_whole(path, lambda temporary: temporary.write_text(text))
+    write_text_whole(path, text)
 
 
 def _decisive(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

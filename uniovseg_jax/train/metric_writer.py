@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import UInt8
 
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole
 
 METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
@@ -42,7 +42,7 @@ class MetricWriter:
         if timings.exists():
             lines = timings.read_text().splitlines(keepends=True)
             kept = "".join(line for line in lines if _step_of(line) <= step)
-            write_whole(timings, lambda temporary: temporary.write_text(kept))
+            write_text_whole(timings, kept)
         for path in (metrics, timings):
             self._files[path.name] = path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)

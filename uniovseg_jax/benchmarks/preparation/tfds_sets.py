@@ -16,7 +16,7 @@ import tqdm
 from uniovseg_jax.benchmarks.class_list import load_class_list
 from uniovseg_jax.data.mask_sources.source import is_plain_name
 from uniovseg_jax.data.tfds_source import open_tfds_source
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole, write_whole
 from uniovseg_jax.image_io import open_image
 
 # Our splits by those of tfds.
@@ -70,7 +70,7 @@ def unpack_coco(directory: pathlib.Path, root: pathlib.Path, split: str = "val")
         document["images"].append(image)
         document["annotations"].append(annotation)
     text = json.dumps(document)
-    write_whole(target, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_whole(target, text)
     return len(source)
 
 

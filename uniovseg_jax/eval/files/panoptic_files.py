@@ -28,7 +28,7 @@ from uniovseg_jax.eval.files.coco_files import (
     read_list,
     stated_area,
 )
-from uniovseg_jax.files import write_whole
+from uniovseg_jax.files import write_text_whole, write_whole
 from uniovseg_jax.image_io import read_segment_ids
 
 
@@ -191,4 +191,4 @@ def write_panoptic_json(
         for info in classes.classes
     ]
     document = json.dumps({"annotations": list(entries), "categories": categories})
-    write_whole(path, lambda temporary: temporary.write_text(document, encoding="utf-8"))
+    write_text_whole(path, document)

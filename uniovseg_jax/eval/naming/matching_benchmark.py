@@ -20,7 +20,7 @@ from uniovseg_jax.eval.naming.true_regions import TRUTHS
 from uniovseg_jax.eval.parts import Part, check_model, check_parts, digest, note_checked
 from uniovseg_jax.eval.result_files import RESULTS_FILE, TABLE_FILE
 from uniovseg_jax.eval.run import ordered, score_images
-from uniovseg_jax.files import check_folder, write_whole
+from uniovseg_jax.files import check_folder, write_text_whole
 from uniovseg_jax.locks import held_alone
 from uniovseg_jax.models.uniovseg import UniOVSeg
 from uniovseg_jax.prompt_templates import check_templates
@@ -119,9 +119,9 @@ def measure_matching(
         }
         _add_seconds_and_paper(document, _seconds(scorer.namer, output, progress))
         text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-        write_whole(output / RESULTS_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text_whole(output / RESULTS_FILE, text)
         table = make_matching_table(document)
-        write_whole(output / TABLE_FILE, lambda path: path.write_text(table, encoding="utf-8"))
+        write_text_whole(output / TABLE_FILE, table)
     return document
 
 
@@ -167,7 +167,7 @@ def _seconds(namer: RegionNamer, output: pathlib.Path, progress: bool) -> dict[i
         return {int(size): value for size, value in read_settings(path).items()}
     seconds = namer.seconds(progress)
     text = json.dumps(seconds) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text_whole(path, text)
     return seconds
 
 

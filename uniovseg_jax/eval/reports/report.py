@@ -13,7 +13,7 @@ from uniovseg_jax.eval.reports.gallery import Gallery
 from uniovseg_jax.eval.reports.report_tables import ReportTable
 from uniovseg_jax.eval.reports.run_labels import RunLabels
 from uniovseg_jax.eval.reports.sentences import sentences_of_results
-from uniovseg_jax.files import make_folder, write_whole
+from uniovseg_jax.files import make_folder, write_text_whole, write_whole
 from uniovseg_jax.visualize import contact_sheet
 
 # Least width of a picture on the page, and where there are more than three in a row.
@@ -66,8 +66,8 @@ def write_report(
         body += map(html.paragraph, sentences)
         markdown.append("## Notes\n\n" + "\n".join(f"- {text}" for text in sentences) + "\n")
     page, text = html.page(_TITLE, body), "\n".join(markdown)
-    write_whole(output / REPORT_HTML, lambda path: path.write_text(page, encoding="utf-8"))
-    write_whole(output / REPORT_MD, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_whole(output / REPORT_HTML, page)
+    write_text_whole(output / REPORT_MD, text)
 
 
 def _sheet(gallery: Gallery) -> UInt8[np.ndarray, "h w 3"]:
