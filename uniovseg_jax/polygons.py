@@ -1,7 +1,7 @@
 """Polygons as masks: drawn by pycocotools, after a check of what it would trust."""
 
 import importlib
-import sys
+import math
 from typing import Any
 
 import numpy as np
@@ -72,8 +72,8 @@ def _outline(polygon: list[float]) -> float:
 
 
 def finite_numbers(values: Any) -> bool:
-    """Says whether it is a list of numbers that a float can hold."""
+    """Says whether it is a list of finite numbers."""
     return isinstance(values, list) and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
+        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < math.inf
         for v in values
     )

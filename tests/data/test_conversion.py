@@ -19,8 +19,9 @@ from uniovseg_jax.data import conversion
 from uniovseg_jax.data.mask_records import open_mask_records
 from uniovseg_jax.data.mask_sources.sa1b import Sa1bTars, read_sa1b_annotation
 from uniovseg_jax.data.mask_sources.sampling import Sample
-from uniovseg_jax.data.mask_sources.source import Candidate, FilePart, Skipped, parse_json
+from uniovseg_jax.data.mask_sources.source import Candidate, FilePart, Skipped
 from uniovseg_jax.data.records import decode_record
+from uniovseg_jax.json_fields import parse_json
 from uniovseg_jax.masks import rle_decode
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

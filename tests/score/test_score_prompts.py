@@ -180,7 +180,7 @@ def test_points_of_another_frame_are_refused(script, tmp_path, capsys):
         )
         found, _ = last_line(script, capsys, *arguments, "--mode=grid_inside")
         assert found["grid_inside"]["iou"] == 100.0
-    for x, y in ((right + 0.1, 3), (3, low + 0.1), (-0.6, 3), (3, -0.6), (10**300, 3)):
+    for x, y in ((right + 0.1, 3), (3, low + 0.1), (-0.6, 3), (3, -0.6), (10**400, 3)):
         results = [{**RESULT, "point_coords": [point]} for point in ([3, 3], [x, y])]
         arguments = object_flags(tmp_path, "promptable", TRUTH, results, "--mode=grid_inside")
         message = complaint(script, capsys, *arguments)

@@ -12,25 +12,22 @@ from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.check import check_pairs
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList, load_class_list
 from uniovseg_jax.benchmarks.labels.coco_instances import CocoInstances
-from uniovseg_jax.benchmarks.labels.label_maps import LabelMaps
+from uniovseg_jax.benchmarks.labels.label_maps import VOID_8, VOID_16, LabelMaps
 from uniovseg_jax.benchmarks.labels.panoptic_maps import PanopticMaps
 from uniovseg_jax.benchmarks.pascal import (
-    long_name,
     open_context59,
     open_context459,
     open_voc20,
     open_voc20b,
     open_voc21,
     open_voc21_threshold,
-    prepared_files,
-    semantic_benchmark,
 )
 from uniovseg_jax.benchmarks.preparation_record import check_finished
 from uniovseg_jax.benchmarks.rendered import open_tinyscenes
+from uniovseg_jax.benchmarks.semantic import long_name, prepared_files, semantic_benchmark
 from uniovseg_jax.data.mask_sources.folder import IMAGE_SUFFIXES, by_stem
 from uniovseg_jax.vocabulary import read_class_lines
 
-_VOID_8, _VOID_16 = 255, 65535
 # Values of Cityscapes' label maps, of which 19 are scored.
 _CITYSCAPES_VALUES = range(34)
 _CITYSCAPES_AP_UNVERIFIED = (
@@ -67,7 +64,7 @@ def open_ade20k_150(root: pathlib.Path, split: str) -> Benchmark:
     images = by_stem(folder / "images" / long, (".jpg",))
     if (folder / "annotations_detectron2" / long).is_dir():
         files = by_stem(folder / "annotations_detectron2" / long, (".png",))
-        labels = LabelMaps(files, classes.numbered_by_index().index_of, {_VOID_8})
+        labels = LabelMaps(files, classes.numbered_by_index().index_of, {VOID_8})
     else:
         files = by_stem(folder / "annotations" / long, (".png",))
         labels = LabelMaps(files, classes.index_of, {0})
@@ -83,7 +80,7 @@ def open_ade20k_847(root: pathlib.Path, split: str) -> Benchmark:
     classes, folder = load_class_list("ade20k_847"), "ADE20K_2021_17_01"
     folders = f"{folder}/images_detectron2", f"{folder}/annotations_detectron2"
     files = prepared_files(root, split, *folders, ".tif")
-    labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {_VOID_16}, sixteen_bit=True)
+    labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {VOID_16}, sixteen_bit=True)
     return semantic_benchmark("ade20k_847", root / folder, files, labels, classes)
 
 
@@ -128,16 +125,16 @@ def open_folder(root: pathlib.Path, split: str) -> Benchmark:
     if not infos:
         raise ValueError(f"{root / 'names.txt'} holds no class; expected one in each line.")
     classes = ClassList(root.name, tuple(infos))
-    void = {_VOID_8, _VOID_16}
+    void = {VOID_8, VOID_16}
     void |= {
         number if line.id is None else line.id
         for number, line in enumerate(lines)
         if line.is_placeholder
     }
     largest = max(info.id for info in infos)
-    if largest > _VOID_16:
+    if largest > VOID_16:
         raise ValueError(
-            f"{root / 'names.txt'} has a class {largest}; expected ids of up to {_VOID_16}, which "
+            f"{root / 'names.txt'} has a class {largest}; expected ids of up to {VOID_16}, which "
             "16 bits hold."
         )
     images, files = (

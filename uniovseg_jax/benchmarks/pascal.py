@@ -7,22 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
-from uniovseg_jax.benchmarks.check import check_pairs
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList, load_class_list
-from uniovseg_jax.benchmarks.labels.label_maps import LabelMaps
-from uniovseg_jax.benchmarks.preparation_record import check_finished
-from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES
-from uniovseg_jax.data.mask_sources.folder import by_stem
-from uniovseg_jax.data.mask_sources.source import (
-    MAX_ANNOTATION_BYTES,
-    FilePart,
-    is_plain_name,
-    parse_json,
-)
-
-_VOID_8, _VOID_16 = 255, 65535
-# Images and label files, by id.
-_Files = tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]
+from uniovseg_jax.benchmarks.labels.label_maps import VOID_8, VOID_16, LabelMaps
+from uniovseg_jax.benchmarks.semantic import Files, long_name, prepared_files, semantic_benchmark
+from uniovseg_jax.data.mask_sources.source import MAX_ANNOTATION_BYTES, FilePart, is_plain_name
+from uniovseg_jax.json_fields import parse_json
 
 _MERGED_JSON_UNVERIFIED = (
     "That trainval_merged.json has a list `images` with `file_name` and `phase` was not checked "
@@ -34,54 +23,10 @@ _CONTEXT_59_UNVERIFIED = (
 )
 
 
-def semantic_benchmark(
-    name: str, root: pathlib.Path, files: _Files, labels: LabelMaps, classes: ClassList
-) -> Benchmark:
-    """Makes a benchmark of one label map per image.
-
-    Raises:
-      ValueError: If images and label files do not belong together.
-    """
-    check_pairs(*files, root)
-    return Benchmark(
-        name=name,
-        images=files[0],
-        read_semantic=labels.read,
-        classes=classes,
-        read_sizes=labels.hw,
-        label_names={image_id: path.stem for image_id, path in files[1].items()},
-        file_ids={"semantic": tuple(sorted(labels.index_of, key=labels.index_of.__getitem__))},
-    )
-
-
-def prepared_files(root: pathlib.Path, split: str, images: str, labels: str, suffix: str) -> _Files:
-    """Lists the folders `training` or `validation` of a prepared dataset.
-
-    Raises:
-      FileNotFoundError: If a folder is missing.
-      ValueError: If the preparation is not finished, a folder holds nothing of its kind, or there
-        is no such split.
-    """
-    long = long_name(split)
-    check_finished(root / pathlib.PurePath(images).parts[0], split)
-    return by_stem(root / images / long, (".jpg",)), by_stem(root / labels / long, (suffix,))
-
-
-def long_name(split: str) -> str:
-    """Returns `training` or `validation`.
-
-    Raises:
-      ValueError: If the split is neither `train` nor `val`.
-    """
-    if split not in LONG_NAMES:
-        raise ValueError(f"There is no split {split!r}; expected train or val.")
-    return LONG_NAMES[split]
-
-
 def open_voc21(root: pathlib.Path, split: str) -> Benchmark:
     """PASCAL VOC with background as a class, PAS-21."""
     classes, files = load_class_list("voc_21"), _voc_files(root, split)
-    labels = LabelMaps(files[1], classes.index_of, {_VOID_8})
+    labels = LabelMaps(files[1], classes.index_of, {VOID_8})
     return semantic_benchmark("pascal_voc21", root, files, labels, classes)
 
 
@@ -91,10 +36,10 @@ def open_voc20(root: pathlib.Path, split: str) -> Benchmark:
     if (root / "pascal_voc_d2" / "annotations_pascal20" / long_name(split)).is_dir():
         folders = "pascal_voc_d2/images", "pascal_voc_d2/annotations_pascal20"
         files = prepared_files(root, split, *folders, ".png")
-        labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {_VOID_8})
+        labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {VOID_8})
     else:
         files = _voc_files(root, split)
-        labels = LabelMaps(files[1], classes.index_of, {0, _VOID_8})
+        labels = LabelMaps(files[1], classes.index_of, {0, VOID_8})
     return semantic_benchmark("pascal_voc20", root, files, labels, classes)
 
 
@@ -110,7 +55,7 @@ def open_voc20b(root: pathlib.Path, split: str) -> Benchmark:
     # One name for each, as the protocol has it.
     words = [ClassInfo(n, info.name) for n, info in enumerate([*voc.classes, *others])]
     files = _voc_files(root, split)
-    labels = LabelMaps(files[1], classes.index_of, {_VOID_8})
+    labels = LabelMaps(files[1], classes.index_of, {VOID_8})
     return dataclasses.replace(
         semantic_benchmark("pascal_voc20b", root, files, labels, classes),
         words=ClassList("voc_20_context_39", tuple(words)),
@@ -145,7 +90,7 @@ def open_context59(root: pathlib.Path, split: str) -> Benchmark:
     folders = "pascal_ctx_d2/images", "pascal_ctx_d2/annotations_ctx59"
     if (root / folders[1] / long_name(split)).is_dir():
         files = prepared_files(root, split, *folders, ".png")
-        labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {_VOID_8})
+        labels = LabelMaps(files[1], classes.numbered_by_index().index_of, {VOID_8})
         return semantic_benchmark(name, root, files, labels, classes)
     files = _context_files(root, split, folders[1])
     everything = {0, *load_class_list("pascal_context_459").index_of}
@@ -163,7 +108,7 @@ def open_context459(root: pathlib.Path, split: str) -> Benchmark:
     if (root / folders[1] / long_name(split)).is_dir():
         files = prepared_files(root, split, *folders, ".tif")
         labels = LabelMaps(
-            files[1], classes.numbered_by_index().index_of, {_VOID_16}, sixteen_bit=True
+            files[1], classes.numbered_by_index().index_of, {VOID_16}, sixteen_bit=True
         )
         return semantic_benchmark(name, root, files, labels, classes)
     files = _context_files(root, split, folders[1])
@@ -174,7 +119,7 @@ def open_context459(root: pathlib.Path, split: str) -> Benchmark:
     )
 
 
-def _voc_files(root: pathlib.Path, split: str) -> _Files:
+def _voc_files(root: pathlib.Path, split: str) -> Files:
     """Lists labels that are 0 for background and 1 to 20, prepared or the devkit's."""
     folders = "pascal_voc_d2/images", "pascal_voc_d2/annotations_pascal21"
     if (root / folders[1] / long_name(split)).is_dir():
@@ -192,7 +137,7 @@ def _voc_files(root: pathlib.Path, split: str) -> _Files:
     )
 
 
-def _context_files(root: pathlib.Path, split: str, prepared: str) -> _Files:
+def _context_files(root: pathlib.Path, split: str, prepared: str) -> Files:
     """Lists the full label maps of a split, which only the merged annotations name."""
     devkit = root / "VOCdevkit" / "VOC2010"
     merged = devkit / "trainval_merged.json"

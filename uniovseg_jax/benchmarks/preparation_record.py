@@ -4,8 +4,9 @@ import dataclasses
 import pathlib
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
-from uniovseg_jax.data.mask_sources.source import MAX_ANNOTATION_BYTES, FilePart, parse_json
+from uniovseg_jax.data.mask_sources.source import MAX_ANNOTATION_BYTES, FilePart
 from uniovseg_jax.files import make_folder, write_text_whole
+from uniovseg_jax.json_fields import parse_json
 
 # Folders that nothing but a preparation makes labels in.
 _ONLY_PREPARED = "ADE20K_2021_17_01", "pascal_ctx_d2", "pascal_voc_d2"

@@ -13,9 +13,10 @@ from typing import Any
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.prompted import SCORED_WHOLE
 from uniovseg_jax.data.mask_sources.sampling import name_digest
-from uniovseg_jax.data.mask_sources.source import FilePart, parse_json, whole_number
+from uniovseg_jax.data.mask_sources.source import FilePart
 from uniovseg_jax.data.threads import map_images
 from uniovseg_jax.files import make_folder, write_text_whole
+from uniovseg_jax.json_fields import parse_json, whole_number
 from uniovseg_jax.masks import rle_area
 
 # Masks from which on a set is sampled, and that a sample has at least.

@@ -7,13 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from uniovseg_jax.data.mask_sources.source import (
-    MAX_IMAGE_BYTES,
-    FilePart,
-    parse_json,
-)
+from uniovseg_jax.data.mask_sources.source import MAX_IMAGE_BYTES, FilePart
 from uniovseg_jax.image_io import read_segment_ids
-from uniovseg_jax.polygons import finite_numbers
+from uniovseg_jax.json_fields import finite_number, parse_json, read_flag
 
 # Ids of segments are the three channels of a pixel.
 MAX_SEGMENT_ID = (1 << 24) - 1
@@ -57,10 +53,10 @@ def read_area(entry: dict[str, Any]) -> float:
     Raises:
       ValueError: If it is no finite number of 0 or more.
     """
-    area: Any = entry.get("area")
-    if not finite_numbers([area]) or area < 0:
-        raise ValueError(f"'area' is {str(area)[:40]}, expected a number of pixels.")
-    return float(area)
+    area = finite_number(entry, "area")
+    if area < 0:
+        raise ValueError(f"'area' is {area:g}, expected a number of pixels, at least 0.")
+    return area
 
 
 def read_iscrowd(entry: dict[str, Any]) -> bool:
@@ -69,10 +65,7 @@ def read_iscrowd(entry: dict[str, Any]) -> bool:
     Raises:
       ValueError: If it is neither 0 nor 1.
     """
-    value = entry.get("iscrowd")
-    if value not in (None, 0, 1):
-        raise ValueError(f"'iscrowd' is {str(value)[:40]}, expected 0 or 1.")
-    return bool(value)
+    return read_flag(entry, "iscrowd", 0)
 
 
 def _check_unique(images: list[Any], path: pathlib.Path) -> None:

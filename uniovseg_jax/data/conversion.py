@@ -15,12 +15,7 @@ import tqdm
 from uniovseg_jax.data.encoded_images import upright_image
 from uniovseg_jax.data.manifest import Manifest, write_manifest
 from uniovseg_jax.data.mask_sources.sampling import Sample
-from uniovseg_jax.data.mask_sources.source import (
-    MAX_IMAGE_BYTES,
-    Candidate,
-    MaskSource,
-    Skipped,
-)
+from uniovseg_jax.data.mask_sources.source import MAX_IMAGE_BYTES, Candidate, MaskSource, Skipped
 from uniovseg_jax.data.records import check_masks, encode_record
 from uniovseg_jax.data.shard_writer import SKIPPED_FILE, ShardWriter, check_folder
 from uniovseg_jax.data.workers import map_in_order

@@ -12,13 +12,13 @@ from PIL import Image
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
 from uniovseg_jax.benchmarks.class_list import ClassList
+from uniovseg_jax.benchmarks.labels.label_maps import VOID_8, VOID_16
 from uniovseg_jax.benchmarks.segment import Segment
 from uniovseg_jax.eval.files.panoptic_files import write_panoptic_json, write_panoptic_map
 from uniovseg_jax.eval.metrics.instance import PredictedInstance
 from uniovseg_jax.files import make_folder, write_text_whole, write_whole
 
 FOLDER = "predictions"
-_VOID_8, _VOID_16 = 255, 65535
 
 
 class PredictionFiles:
@@ -54,8 +54,8 @@ class PredictionFiles:
     def write_semantic(self, image_id: str, indices: Int32[np.ndarray, "h w"]) -> None:
         """Writes a label map from indices of classes, -1 for void."""
         ids = np.array([info.id for info in self.classes("semantic").classes])
-        small = ids.max() < _VOID_8
-        values = np.append(ids, _VOID_8 if small else _VOID_16)[indices]
+        small = ids.max() < VOID_8
+        values = np.append(ids, VOID_8 if small else VOID_16)[indices]
         image = Image.fromarray(values.astype(np.uint8 if small else np.uint16))
         name = self._benchmark.label_names.get(image_id) or self._name(image_id)
         path = self._folder / "semantic" / f"{name}.png"

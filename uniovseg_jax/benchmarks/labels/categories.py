@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
-from uniovseg_jax.data.mask_sources.source import whole_number
+from uniovseg_jax.json_fields import whole_number
 
 
 def check_categories(document: dict[str, Any], classes: ClassList, path: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ from uniovseg_jax.benchmarks.benchmark import Rle, TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.labels.categories import check_categories
 from uniovseg_jax.data.coco_file import read_area, read_coco_json, read_iscrowd
-from uniovseg_jax.data.mask_sources.source import whole_number
+from uniovseg_jax.json_fields import whole_number
 from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode, rle_encode
 from uniovseg_jax.polygons import draw_polygons
 

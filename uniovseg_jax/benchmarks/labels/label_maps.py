@@ -13,6 +13,8 @@ from uniovseg_jax.benchmarks.class_list import VOID
 from uniovseg_jax.files import one_line
 from uniovseg_jax.image_io import open_image, stored_hw
 
+# What is not scored in most label maps of 8 and of 16 bits.
+VOID_8, VOID_16 = 255, 65535
 # Pillow's names for one channel of 8 bits, grey or a palette's index, and of 16 bits.
 _MODES_8, _MODES_16 = ("L", "P"), ("I;16", "I;16B", "I")
 # The array that PASCAL Context has in its files.

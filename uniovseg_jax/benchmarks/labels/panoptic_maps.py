@@ -22,8 +22,9 @@ from uniovseg_jax.data.coco_file import (
     read_iscrowd,
     read_panoptic_png,
 )
-from uniovseg_jax.data.mask_sources.source import is_plain_name, whole_number
+from uniovseg_jax.data.mask_sources.source import is_plain_name
 from uniovseg_jax.image_io import stored_hw
+from uniovseg_jax.json_fields import whole_number
 from uniovseg_jax.masks import rle_encode
 
 # Maps that are kept, since one image is asked for by task after task. As many as are read at a

@@ -8,13 +8,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from uniovseg_jax.benchmarks.labels.paired_files import PairedFiles
-from uniovseg_jax.data.mask_sources.source import (
-    MAX_ANNOTATION_BYTES,
-    FilePart,
-    parse_json,
-    whole_number,
-)
+from uniovseg_jax.data.mask_sources.source import MAX_ANNOTATION_BYTES, FilePart
 from uniovseg_jax.data.records import MAX_MASKS
+from uniovseg_jax.json_fields import parse_json, whole_number
 from uniovseg_jax.masks import MAX_AREA, MAX_SIDE, rle_decode, rle_encode
 from uniovseg_jax.polygons import draw_polygons, finite_numbers
 

@@ -6,12 +6,9 @@ from typing import Any
 
 from uniovseg_jax.benchmarks.labels.polygons import draw_polygon
 from uniovseg_jax.data.mask_sources.folder import IMAGE_SUFFIXES, by_stem
-from uniovseg_jax.data.mask_sources.source import (
-    FilePart,
-    is_plain_name,
-    parse_json,
-)
+from uniovseg_jax.data.mask_sources.source import FilePart, is_plain_name
 from uniovseg_jax.image_io import image_hw
+from uniovseg_jax.json_fields import parse_json
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.polygons import finite_numbers
 

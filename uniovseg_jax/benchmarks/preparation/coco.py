@@ -14,7 +14,8 @@ from uniovseg_jax.benchmarks.preparation.label_files import read_photo
 from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
 from uniovseg_jax.benchmarks.split_sizes import COCO
 from uniovseg_jax.data.coco_file import MAX_SEGMENT_ID, read_coco_json, read_panoptic_png
-from uniovseg_jax.data.mask_sources.source import is_plain_name, whole_number
+from uniovseg_jax.data.mask_sources.source import is_plain_name
+from uniovseg_jax.json_fields import whole_number
 
 
 def _plan(root: pathlib.Path, split: str) -> Plan:

@@ -22,7 +22,8 @@ from uniovseg_jax.benchmarks.split_sizes import (
     PASCAL_CONTEXT,
     PASCAL_CONTEXT_OF_VOC,
 )
-from uniovseg_jax.data.mask_sources.source import is_plain_name, parse_json, whole_number
+from uniovseg_jax.data.mask_sources.source import is_plain_name
+from uniovseg_jax.json_fields import parse_json, whole_number
 from uniovseg_jax.masks import rle_decode
 
 _VOID_59, _VOID_459 = 255, 65535

@@ -12,7 +12,8 @@ from uniovseg_jax.captions.sources.source import (
     file_image,
     require_file,
 )
-from uniovseg_jax.data.mask_sources.source import FilePart, Skipped, parse_json, whole_number
+from uniovseg_jax.data.mask_sources.source import FilePart, Skipped
+from uniovseg_jax.json_fields import parse_json, whole_number
 
 # COCO's file of 118,287 training images has 0.1 GB.
 _MAX_FILE_BYTES = 1 << 32

@@ -14,7 +14,8 @@ from uniovseg_jax.captions.sources.source import (
     require_file,
     safe_path,
 )
-from uniovseg_jax.data.mask_sources.source import Skipped, parse_json
+from uniovseg_jax.data.mask_sources.source import Skipped
+from uniovseg_jax.json_fields import parse_json
 
 
 class Jsonl:

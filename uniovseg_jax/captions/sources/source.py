@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from uniovseg_jax.captions.record import CaptionRecord, ImageReference, clean_text
-from uniovseg_jax.data.mask_sources.source import FilePart, Skipped, parse_json
+from uniovseg_jax.data.mask_sources.source import FilePart, Skipped
+from uniovseg_jax.json_fields import parse_json
 
 # Of all captions of one image, in characters.
 MAX_CAPTION = 1 << 20

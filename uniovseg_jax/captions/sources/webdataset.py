@@ -15,8 +15,9 @@ from uniovseg_jax.captions.sources.source import (
     describe_file,
     safe_path,
 )
-from uniovseg_jax.data.mask_sources.source import FilePart, Skipped, parse_json
+from uniovseg_jax.data.mask_sources.source import FilePart, Skipped
 from uniovseg_jax.data.tar_members import tar_members
+from uniovseg_jax.json_fields import parse_json
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 # The key of a sample is the name up to the first dot of its last part.

@@ -21,10 +21,10 @@ from uniovseg_jax.data.mask_sources.source import (
     FilePart,
     Skipped,
     is_plain_name,
-    whole_number,
 )
 from uniovseg_jax.data.records import MAX_MASKS
 from uniovseg_jax.image_io import MAX_PIXELS
+from uniovseg_jax.json_fields import whole_number
 from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_encode
 from uniovseg_jax.polygons import draw_polygons
 

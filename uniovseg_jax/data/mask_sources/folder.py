@@ -19,10 +19,10 @@ from uniovseg_jax.data.mask_sources.source import (
     Candidate,
     FilePart,
     Skipped,
-    parse_json,
 )
 from uniovseg_jax.data.records import MAX_MASKS
 from uniovseg_jax.image_io import read_labels
+from uniovseg_jax.json_fields import parse_json
 from uniovseg_jax.masks import rle_encode
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")

@@ -20,10 +20,9 @@ from uniovseg_jax.data.mask_sources.source import (
     Candidate,
     FilePart,
     Skipped,
-    parse_json,
-    whole_number,
 )
 from uniovseg_jax.data.tar_members import tar_members
+from uniovseg_jax.json_fields import parse_json, whole_number
 
 # Ids of up to 18 digits without leading zeros, so that every name has one id and every id one name.
 _MEMBER = re.compile(r"(?:\./)?sa_(0|[1-9][0-9]{0,17})\.(jpg|json)")

@@ -1,7 +1,6 @@
 """What the conversion asks of every source, and what a source offers it."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -111,34 +110,6 @@ class MaskSource(Protocol):
         ...
 
 
-def parse_json(content: bytes) -> Any:
-    """Parses JSON from outside.
-
-    Raises:
-      ValueError: If it is no JSON, nested too deeply, or holds NaN or infinity.
-    """
-    try:
-        return json.loads(content, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("It is no JSON that can be read: nested too deeply.") from None
-    except ValueError as error:
-        raise ValueError(f"It is no JSON that can be read: {error}.") from error
-
-
-def whole_number(entry: Any, key: str, low: int = 1, high: int = 1 << 63) -> int:
-    """Returns `entry[key]`.
-
-    Raises:
-      ValueError: If `entry` is no object or the value no whole number from `low` to `high`.
-    """
-    value = entry.get(key) if isinstance(entry, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(
-            f"{key!r} is {str(value)[:40]}, expected a whole number from {low} to {high}."
-        )
-    return value
-
-
 def is_plain_name(name: Any) -> bool:
     """Says whether a name from outside is that of a file directly in a folder."""
     return (
@@ -147,7 +118,3 @@ def is_plain_name(name: Any) -> bool:
         and name not in (".", "..")
         and not set("/\\\0") & set(name)
     )
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")

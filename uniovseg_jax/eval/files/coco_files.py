@@ -1,8 +1,6 @@
 """What COCO's annotation and results files hold, checked; `panoptic_files.py` adds the maps."""
 
-import contextlib
 import functools
-import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +8,9 @@ from typing import Any, TypeVar
 
 from uniovseg_jax.benchmarks.benchmark import Rle
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
-from uniovseg_jax.data.mask_sources.source import parse_json, whole_number
+from uniovseg_jax.data.coco_file import read_area
 from uniovseg_jax.image_io import MAX_PIXELS
+from uniovseg_jax.json_fields import parse_json, read_flag, whole_number
 from uniovseg_jax.masks import MAX_SIDE, rle_area
 from uniovseg_jax.polygons import draw_polygons
 
@@ -187,46 +186,13 @@ def read_image_id(entry: Any, where: str, key: str = "image_id") -> int | str:
     return image_id
 
 
-def read_flag(entry: dict[str, Any], key: str, default: int | None = None) -> bool:
-    """Returns a flag that is 0 or 1, or false or true; one that is null is not there.
-
-    Raises:
-      ValueError: If it is anything else, or is not there and has no default.
-    """
-    value = entry.get(key)
-    value = default if value is None else value
-    if value not in (0, 1):
-        raise ValueError(f"{key!r} is {str(value)[:40]}, expected 0 or 1.")
-    return bool(value)
-
-
-def finite_number(entry: Mapping[str, Any], key: str) -> float:
-    """Returns a number.
-
-    Raises:
-      ValueError: If it is not there or not finite.
-    """
-    value = entry.get(key)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        # Whole numbers of JSON have no end: some have no float.
-        with contextlib.suppress(OverflowError):
-            if math.isfinite(number := float(value)):
-                return number
-    raise ValueError(f"{key!r} is {str(value)[:40]}, expected a finite number.")
-
-
-def stated_area(entry: Mapping[str, Any]) -> float | None:
+def stated_area(entry: dict[str, Any]) -> float | None:
     """Returns the `area` of an annotation in pixels; None where it states none.
 
     Raises:
       ValueError: If it is no finite number or less than 0.
     """
-    if entry.get("area") is None:
-        return None
-    area = finite_number(entry, "area")
-    if area < 0:
-        raise ValueError(f"'area' is {area:g}, expected a number of pixels, at least 0.")
-    return area
+    return None if entry.get("area") is None else read_area(entry)
 
 
 def _side(entry: dict[str, Any], key: str) -> int:

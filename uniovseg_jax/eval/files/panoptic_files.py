@@ -17,12 +17,10 @@ from PIL import Image
 
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.segment import VOID_ID, Segment
-from uniovseg_jax.data.coco_file import MAX_SEGMENT_ID
-from uniovseg_jax.data.mask_sources.source import whole_number
+from uniovseg_jax.data.coco_file import MAX_SEGMENT_ID, read_iscrowd
 from uniovseg_jax.eval.files.coco_files import (
     at,
     read_classes,
-    read_flag,
     read_image_id,
     read_json,
     read_list,
@@ -30,6 +28,7 @@ from uniovseg_jax.eval.files.coco_files import (
 )
 from uniovseg_jax.files import write_text_whole, write_whole
 from uniovseg_jax.image_io import read_segment_ids
+from uniovseg_jax.json_fields import whole_number
 
 
 class PanopticFiles:
@@ -133,7 +132,7 @@ class PanopticFiles:
         index = self.classes.index_of[category]
         if not self._is_truth:  # Whatever else is stated plays no part.
             return Segment(number, index)
-        return Segment(number, index, stated_area(info), read_flag(info, "iscrowd", 0))
+        return Segment(number, index, stated_area(info), read_iscrowd(info))
 
 
 def write_panoptic_map(

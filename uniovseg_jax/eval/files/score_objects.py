@@ -13,18 +13,11 @@ import tqdm
 
 from uniovseg_jax.benchmarks.benchmark import TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassList
-from uniovseg_jax.data.mask_sources.source import whole_number
-from uniovseg_jax.eval.files.coco_files import (
-    TrueObjects,
-    at,
-    finite_number,
-    of_size,
-    read_flag,
-    read_results,
-    stated_area,
-)
+from uniovseg_jax.data.coco_file import read_iscrowd
+from uniovseg_jax.eval.files.coco_files import TrueObjects, at, of_size, read_results, stated_area
 from uniovseg_jax.eval.files.score_files import FileScores, make_table, nothing_to_score, percent
 from uniovseg_jax.eval.metrics.instance import MEASURES, InstanceScores, PredictedInstance
+from uniovseg_jax.json_fields import finite_number, whole_number
 from uniovseg_jax.masks import rle_area
 
 
@@ -77,7 +70,7 @@ def _true(entry: dict[str, Any], truth: TrueObjects, image_id: int | str) -> Tru
     rle = truth.mask(entry, image_id)
     area = stated_area(entry)
     area = float(rle_area(rle)) if area is None else area
-    return TrueInstance(rle, _category(entry, truth.classes), area, read_flag(entry, "iscrowd", 0))
+    return TrueInstance(rle, _category(entry, truth.classes), area, read_iscrowd(entry))
 
 
 def _category(entry: Mapping[str, Any], classes: ClassList) -> int:

@@ -13,18 +13,11 @@ import numpy as np
 import tqdm
 from jaxtyping import Float
 
-from uniovseg_jax.data.mask_sources.source import whole_number
-from uniovseg_jax.eval.files.coco_files import (
-    Entries,
-    TrueObjects,
-    at,
-    finite_number,
-    of_size,
-    read_flag,
-    read_results,
-)
+from uniovseg_jax.data.coco_file import read_iscrowd
+from uniovseg_jax.eval.files.coco_files import Entries, TrueObjects, at, of_size, read_results
 from uniovseg_jax.eval.files.score_files import FileScores, make_table, nothing_to_score, percent
 from uniovseg_jax.eval.metrics.promptable import MODES, PromptableScores, TrueMasks, prompts_inside
+from uniovseg_jax.json_fields import finite_number, whole_number
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.packed_masks import PackedMasks, packed_iou
 from uniovseg_jax.polygons import finite_numbers
@@ -76,7 +69,7 @@ def score_prompted(
         rles = [
             {
                 **at(where, truth.mask, entry, image_id),
-                "iscrowd": at(where, read_flag, entry, "iscrowd", 0),
+                "iscrowd": at(where, read_iscrowd, entry),
             }
             for where, entry in entries
         ]
