@@ -71,7 +71,7 @@ test: $(VENV)/.stamp-dev
 
 # Programs are compiled as users' are; the quick suite leaves out what only makes them run faster.
 test-all: $(VENV)/.stamp-dev
-	@XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST)
+	@XLA_FLAGS="$(XLA_FLAGS) --xla_backend_optimization_level=3" $(PYTEST)
 	@echo "OK: all tests passed, the slow ones too"
 
 lint: $(VENV)/.stamp-dev

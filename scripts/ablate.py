@@ -12,7 +12,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from uniovseg_jax.command_line import load_config_file, parse_flags
+from uniovseg_jax.command_line import goes_on_when_repeated, load_config_file, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration, see configs/ablation.py.")
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "Worlds.")
@@ -28,6 +28,7 @@ _TINYSCENES = pathlib.Path(__file__).resolve().parent.parent / "configs" / "tiny
 
 def main(_: list[str]) -> None:
     """Runs world after world; a mistake ends it with one sentence."""
+    goes_on_when_repeated()
     from uniovseg_jax.ablation.run import Ablation, run_ablation
     from uniovseg_jax.ablation.table import format_tables
     from uniovseg_jax.train.interruption import Interrupted

@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags, logging
 
-from uniovseg_jax.command_line import load_config_file, parse_flags
+from uniovseg_jax.command_line import goes_on_when_repeated, load_config_file, parse_flags
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _ASSETS = _ROOT / "uniovseg_jax" / "assets"
@@ -40,6 +40,7 @@ _PRESET = flags.DEFINE_string("preset", "nano", "Model size; other than nano onl
 
 def main(_: list[str]) -> None:
     """Runs the demo; a mistake in the flags ends it with one sentence."""
+    goes_on_when_repeated()
     # numpy's products here are small, and threads of its own would fight with those of JAX for the
     # same few cores (seen: several times slower on two). Read when numpy is imported, just below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -9,7 +9,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from uniovseg_jax.command_line import parse_flags
+from uniovseg_jax.command_line import goes_on_when_repeated, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, a colon, and the phase with its options."
@@ -27,6 +27,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main(_: list[str]) -> None:
     """Runs the training and prints one line at the end."""
+    goes_on_when_repeated()
     # Threads of numpy's own would fight with those of JAX for the same few cores. The variable is
     # read when numpy is imported, just below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

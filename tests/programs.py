@@ -2,26 +2,28 @@
 
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-_LEVEL = "--xla_backend_optimization_level="
-_ASKED_FOR = re.search(rf"{_LEVEL}\d", os.environ.get("XLA_FLAGS", ""))
+_DEVICES = "--xla_force_host_platform_device_count"
+_DEFAULTS = {
+    # Most of the suite's time is spent in compiling programs that run once or twice; it takes a
+    # third less without LLVM's optimizations.
+    "--xla_backend_optimization_level": 0,
+    # Devices that share a busy core wait for each other longer than XLA's 40 s, which abort.
+    "--xla_cpu_collective_call_terminate_timeout_seconds": 280,
+}
 
 
 def xla_flags(num_devices):
-    """Options for that many virtual CPU devices.
-
-    Most of the suite's time is spent in compiling programs that run once or twice; it takes a third
-    less without LLVM's optimizations. A level that XLA_FLAGS asked for stays.
-    """
-    level = _ASKED_FOR.group() if _ASKED_FOR else f"{_LEVEL}0"
-    # Devices that share a busy core wait for each other longer than XLA's 40 s, which abort.
-    patience = "--xla_cpu_collective_call_terminate_timeout_seconds=280"
-    return f"--xla_force_host_platform_device_count={num_devices} {patience} {level}"
+    """Options for that many virtual CPU devices; others that XLA_FLAGS has stay."""
+    given = os.environ.get("XLA_FLAGS", "").split()
+    kept = [option for option in given if not option.startswith(_DEVICES)]
+    names = {option.partition("=")[0] for option in kept}
+    more = [f"{name}={value}" for name, value in _DEFAULTS.items() if name not in names]
+    return " ".join([*kept, *more, f"{_DEVICES}={num_devices}"])
 
 
 def environment(num_devices=1, **variables):

@@ -1,8 +1,6 @@
 """scripts/evaluate.py as users call it, alone and as two processes."""
 
 import json
-import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -11,8 +9,9 @@ import layouts
 import made_model
 import pytest
 from PIL import Image
+from programs import ROOT as _ROOT
+from programs import environment
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
 _QUICK = tuple(f"--config.{name}={value}" for name, value in made_model.QUICK.items())
 
 
@@ -33,7 +32,7 @@ def _start(folder, benchmark, *arguments):
             *("--model=model", "--data_dir=data", *_QUICK, *arguments),
         ],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(_ROOT), "XLA_FLAGS": ""},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

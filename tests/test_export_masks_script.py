@@ -1,29 +1,21 @@
 """scripts/export_masks.py: prompts of every true mask, and answers that score as they should."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import run_program
 
 from uniovseg_jax.eval.files.score_prompts import score_prompted
 from uniovseg_jax.eval.metrics.promptable import center_point
 from uniovseg_jax.masks import rle_decode, rle_encode
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 HW = (9, 13)
 
 
 def run(*arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "export_masks.py"), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return run_program("scripts/export_masks.py", *arguments)
 
 
 @pytest.fixture

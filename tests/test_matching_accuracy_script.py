@@ -1,13 +1,10 @@
 """scripts/matching_accuracy.py by its command line, on a tiny copy of COCO."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 from layouts import make_coco
+from programs import ROOT, run_program
 
 from uniovseg_jax.eval import parts
 from uniovseg_jax.eval.naming import matching_benchmark
@@ -15,18 +12,12 @@ from uniovseg_jax.eval.naming.matching_accuracy import RegionNamer
 from uniovseg_jax.eval.naming.matching_benchmark import measure_matching
 from uniovseg_jax.eval.naming.matching_scorer import MatchingSettings
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Its only part is clip.
 CLIP = ROOT / "uniovseg_jax" / "assets" / "tinyscenes_clip"
 
 
 def run(*arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "matching_accuracy.py"), *arguments]
-    # One device is enough, and every one compiles for itself.
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
+    return run_program("scripts/matching_accuracy.py", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,20 @@
 import base64
 import io
 import json
-import os
-import pathlib
 import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from layouts import write_json
 from PIL import Image
+from programs import ROOT, environment
 
 from uniovseg_jax.eval.from_config import deciding_settings
 from uniovseg_jax.masks import rle_encode
 from uniovseg_jax.weights.store import load_pretrained, params_sha256
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 STAGE1 = ROOT / "uniovseg_jax" / "assets" / "tinyscenes_stage1"
 HW = (48, 64)
 
@@ -35,15 +34,9 @@ runpy.run_path(sys.argv.pop(1), run_name="__main__")
 def run(*arguments, before=()):
     script = str(ROOT / "scripts" / "report.py")
     command = [sys.executable, *before, script, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
+        command, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
-
-
-def write_json(path, document):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document))
 
 
 def make_run(folder, sha256):

@@ -182,3 +182,15 @@ def test_names_in_json_that_are_missing_or_cut_name_the_file(tmp_path):
     (tmp_path / "names.json").write_text('{"classes"')
     with pytest.raises(ValueError, match=r"names\.json is no JSON"):
         tiny("id").vocabulary(tmp_path / "names.json")
+
+
+def test_names_of_several_words_are_whole():
+    infos = {info.id: info for info in load_class_list("ade20k_150").classes}
+    assert (infos[57].name, *infos[57].synonyms) == (
+        "pool table",
+        "billiard table",
+        "snooker table",
+    )
+    assert infos[45].name == "chest of drawers" and infos[110].name == "swimming pool"
+    names = [name for info in infos.values() for name in (info.name, *info.synonyms)]
+    assert not {"of", "trash", "telly;goggle", "cooking"} & set(names)

@@ -214,7 +214,7 @@ def test_files_that_are_elsewhere_are_named_and_not_passed_over(tmp_path):
             r"categories\[0\]: id \d+ is '.*', exp",
         ),
         (lambda rows: rows[0].update(isthing=1 - rows[0]["isthing"]), "'isthing' of '.*' is"),
-        (lambda rows: rows[-1].update(id=999), "id 999 is none of the"),
+        (lambda rows: rows[0].update(isthing="0"), "'isthing' is 0, expected 0 or 1"),
         (lambda rows: rows.append(7), "'id' is None, expected a whole number"),
     ],
 )
@@ -227,6 +227,16 @@ def test_categories_of_another_numbering_are_refused(tmp_path, layout, change, w
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match=f"{path.name}.*{words}"):
         open_benchmarks(name, tmp_path)
+
+
+def test_categories_that_nothing_has_and_names_in_other_scripts_are_passed_over(tmp_path):
+    layouts.make_cityscapes(tmp_path)
+    path = tmp_path / "cityscapes" / "gtFine" / "cityscapes_panoptic_val.json"
+    document = json.loads(path.read_text())
+    document["categories"][0]["name"] = "\u9053\u8def"
+    document["categories"].append({"id": 34, "name": "license plate", "isthing": 1})
+    path.write_text(json.dumps(document))
+    assert "panoptic" in open_benchmarks("cityscapes", tmp_path)[0].tasks
 
 
 def test_of_a_split_that_was_not_prepared_the_owners_files_are_read(tmp_path):

@@ -5,7 +5,7 @@ import json
 import layouts
 import pytest
 
-from uniovseg_jax.benchmarks.preparation_record import mark_unfinished
+from uniovseg_jax.benchmarks.preparation_record import Note
 from uniovseg_jax.benchmarks.registry import open_benchmarks
 
 
@@ -47,13 +47,14 @@ def test_a_prepared_benchmark_says_how_and_one_without_a_record_that_it_cannot(t
 )
 def test_what_was_begun_and_not_finished_is_not_opened(tmp_path, make, name, folder):
     make(tmp_path)
-    mark_unfinished(tmp_path / folder, "train", "set --split=train")
+    Note(tmp_path / folder, "train", "set --split=train").leave()
     open_one(name, tmp_path)
-    note = mark_unfinished(tmp_path / folder, "val", "set --split=val")
+    note = Note(tmp_path / folder, "val", "set --split=val")
+    note.leave()
     command = f"scripts/prepare_data.py set --split=val --data_dir={tmp_path}`"
     with pytest.raises(ValueError, match=command):
         open_one(name, tmp_path)
-    note.unlink()
+    note.remove()
     open_one(name, tmp_path)
 
 

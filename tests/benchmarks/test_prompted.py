@@ -1,10 +1,10 @@
 """Sets for prompts: tiny copies of every layout give back the masks that they were made from."""
 
 import functools
-import json
 
 import numpy as np
 import pytest
+from layouts import write_json
 from PIL import Image
 
 from uniovseg_jax.benchmarks.benchmark import Benchmark
@@ -56,11 +56,6 @@ def write_image(path):
 def write_map(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
-
-
-def write_json(path, document):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document))
 
 
 def coco(root, images, annotations, within=""):

@@ -93,3 +93,12 @@ def test_logits_at_their_own_size_are_unchanged():
 def test_select_keeps_the_geometry():
     full = FullSizeLogits(_logits(3), (64, 64), (48, 64), (20, 30))
     np.testing.assert_array_equal(full.select(np.array([2])).mask(0), full.mask(2))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_are_told(value):
+    logits = _logits(5)
+    logits[1, 7, 9] = value
+    full = FullSizeLogits(logits, (64, 64), (64, 64), (96, 96))
+    with pytest.raises(ValueError, match="Logits of masks must be finite numbers"):
+        full.packed()

@@ -59,9 +59,3 @@ def test_halving_is_the_mean_of_two_by_two():
     maps = _maps((3, 8, 12))
     expected = maps.reshape(3, 4, 2, 6, 2).mean((2, 4))
     np.testing.assert_allclose(resize.resize_maps(jnp.asarray(maps), (4, 6)), expected, atol=1e-6)
-
-
-def test_nearest_takes_the_top_left_of_each_cell():
-    x = jnp.arange(2 * 4 * 6).reshape(2, 4, 6)
-    np.testing.assert_array_equal(resize.downsample_nearest(x, 2, (1, 2)), x[:, ::2, ::2])
-    np.testing.assert_array_equal(resize.downsample_nearest(x, 3, (-1,)), x[..., ::3])

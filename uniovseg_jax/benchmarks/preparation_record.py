@@ -24,18 +24,30 @@ _FROM_MAPS_59 = (
 )
 
 
-def mark_unfinished(folder: pathlib.Path, split: str, arguments: str) -> pathlib.Path:
-    """Notes that files of a split are about to change; returns the note, to be removed last of all.
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """A file that says that the preparation of a split is not finished.
 
-    Args:
-      folder: That is prepared; made when needed.
+    Attributes:
+      folder: That is prepared.
       split: `train` or `val`.
       arguments: Of the command that finishes it, but for the data root.
     """
-    path = _note(folder, split)
-    make_folder(folder)
-    write_text_whole(path, arguments)
-    return path
+
+    folder: pathlib.Path
+    split: str
+    arguments: str
+
+    def leave(self) -> None:
+        """Writes it, before anything changes; the folder is made when needed."""
+        path = _note(self.folder, self.split)
+        if not path.is_file() or path.read_text(encoding="utf-8") != self.arguments:
+            make_folder(self.folder)
+            write_text_whole(path, self.arguments)
+
+    def remove(self) -> None:
+        """Removes it, last of all."""
+        _note(self.folder, self.split).unlink(missing_ok=True)
 
 
 def check_finished(folder: pathlib.Path, split: str) -> None:

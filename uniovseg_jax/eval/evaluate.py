@@ -37,9 +37,9 @@ from uniovseg_jax.eval.parts import (
 )
 from uniovseg_jax.eval.prediction_files import FOLDER, PredictionFiles
 from uniovseg_jax.eval.prompted import PromptScorer
-from uniovseg_jax.eval.reports.sentences import sentences_of_parts
 from uniovseg_jax.eval.result_files import as_percent, write_results
 from uniovseg_jax.eval.run import ordered, score_images
+from uniovseg_jax.eval.sentences import sentences_of_parts
 from uniovseg_jax.eval.worst import write_worst
 from uniovseg_jax.inference.framing import Framing
 from uniovseg_jax.inference.predictor import Predictor

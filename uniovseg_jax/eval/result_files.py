@@ -7,10 +7,12 @@ from typing import Any
 
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.paper import paper_score
-from uniovseg_jax.eval.reports.run_settings import settings_in_words
+from uniovseg_jax.eval.run_settings import settings_in_words
 from uniovseg_jax.files import make_folder, write_text_whole
 
 RESULTS_FILE, TABLE_FILE = "results.json", "results.md"
+# What kind of results are those of matching accuracy.
+MATCHING = "matching_accuracy"
 # What all settings follow in a table; what is above it is short enough to be printed.
 SETTINGS_LINE = "Settings:"
 

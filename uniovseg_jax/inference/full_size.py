@@ -89,7 +89,11 @@ class FullSizeLogits:
         return dataclasses.replace(self, mask_logits=self.mask_logits[indices])
 
     def tiles(self) -> Iterator[Tile]:
-        """Yields squares that cover the image, row by row."""
+        """Yields squares that cover the image, row by row.
+
+        Raises:
+          ValueError: If a logit is not finite; no mask could be told from it.
+        """
         rows, columns = self._matrices
         supports = [(part, *_support(columns[part])) for part in _parts(len(columns))]
         for part in _parts(len(rows)):
@@ -97,6 +101,8 @@ class FullSizeLogits:
             band = np.asarray(self.mask_logits[:, cells], np.float32)
             band = np.ascontiguousarray(band.transpose(1, 2, 0))
             least, most = band.min(axis=0), band.max(axis=0)
+            if not (np.isfinite(least).all() and np.isfinite(most).all()):
+                raise ValueError("Logits of masks must be finite numbers; the model gave others.")
             for columns_part, needed, column_weights in supports:
                 yield Tile(
                     part,

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Int32, UInt8
 from uniovseg_jax.inference.full_size import FullSizeLogits
 from uniovseg_jax.packed_masks import PackedMasks, packed_iou
 
-# Bounds are compared with this much to spare; rounding is a hundred times finer.
+# Bounds are compared with this much to spare: more than rounding moves a probability that is not 0.
 _MARGIN = 1e-4
 
 
@@ -28,7 +28,7 @@ def semantic_map(
     A pixel goes to the class with the largest sum of p_n(class) * sigmoid(mask_n).
 
     Args:
-      probs: Class probabilities of every mask, or those times a weight of the mask.
+      probs: Class probabilities of every mask, or those times a weight of the mask; 0 or more.
       logits: The masks.
       fill: Whether pixels under no mask (no logit of 0 or more), void otherwise, get a class too.
       min_share: A pixel whose class has less than this share of the sums of all classes is void.
@@ -104,7 +104,7 @@ def panoptic_map(
 
     Args:
       labels: Class of every mask.
-      weights: Rank of every mask, such as class probability times quality.
+      weights: Rank of every mask, such as class probability times quality; 0 or more.
       is_thing: Whether a class has instances.
       logits: The masks.
       overlap_threshold: Least ratio of owned to covered pixels; owned ones count anywhere, so the

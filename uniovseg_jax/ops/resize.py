@@ -1,6 +1,6 @@
-"""Bilinear and nearest resizing.
+"""Bilinear resizing.
 
-Bilinear always means half-pixel centres, clamped borders and no antialiasing, as
+It always means half-pixel centres, clamped borders and no antialiasing, as
 `torch.nn.functional.interpolate(..., align_corners=False)` has it. A resize is two small matrix
 products, the same matrices on host and device.
 """
@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,14 +71,3 @@ def resize_bilinear_numpy(
     rows = _bilinear_matrix(maps.shape[1], hw[0])
     columns = _bilinear_matrix(maps.shape[2], hw[1])
     return rows @ maps @ columns.T
-
-
-def downsample_nearest(x: Shaped[Array, "..."], factor: int, axes: tuple[int, ...]) -> Array:
-    """Takes element `factor * i` along the axes: the top-left of each cell.
-
-    `jax.image.resize(..., "nearest")` picks another element of the cell.
-    """
-    index = [slice(None)] * x.ndim
-    for axis in axes:
-        index[axis] = slice(None, None, factor)
-    return x[tuple(index)]

@@ -98,6 +98,15 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(tmp_path, source, monkeypat
     assert len(open_benchmarks("pascal_voc21", tmp_path)[0].images) == 4
 
 
+def test_a_repetition_that_fails_before_anything_changes_leaves_the_set_usable(tmp_path, source):
+    run("voc", tmp_path, 4)
+    (tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_000002.png").write_bytes(b"no PNG")
+    with pytest.raises(ValueError, match="2007_000002.png"):
+        run("voc", tmp_path, 4)
+    assert not (tmp_path / "pascal_voc_d2" / "unfinished_val.txt").exists()
+    assert len(open_benchmarks("pascal_voc21", tmp_path)[0].images) == 4
+
+
 def test_the_sign_of_completeness_is_gone_while_files_change(tmp_path, source, monkeypatch):
     run("voc", tmp_path, 4)
     record = tmp_path / "pascal_voc_d2" / "prepared_val.json"

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
-from uniovseg_jax.json_fields import whole_number
+from uniovseg_jax.json_fields import read_flag, whole_number
 
 
 def check_categories(document: dict[str, Any], classes: ClassList, path: pathlib.Path) -> None:
@@ -21,8 +21,8 @@ def check_categories(document: dict[str, Any], classes: ClassList, path: pathlib
       path: For complaints.
 
     Raises:
-      ValueError: If a category is malformed, of an id that no class has, of another class, or of
-        another kind (thing or stuff).
+      ValueError: If a category is malformed, has the id of another class, or is of another kind
+        (thing or stuff).
     """
     rows = document.get("categories") or []
     if not isinstance(rows, list):
@@ -34,9 +34,9 @@ def check_categories(document: dict[str, Any], classes: ClassList, path: pathlib
     for place, row in enumerate(rows):
         try:
             index = classes.index_of.get(whole_number(row, "id", low=0))
-            if index is None:
-                raise ValueError(f"id {row['id']} is none of the {len(classes)} {classes.name}.")
-            _check_category(row, classes.classes[index], index, named)
+            # One that no annotation has harms nobody, and any other is refused there.
+            if index is not None:
+                _check_category(row, classes.classes[index], index, named)
         except ValueError as error:
             raise ValueError(f"{path}, categories[{place}]: {error}") from error
 
@@ -47,14 +47,16 @@ def _check_category(
     owners = [named[name] for name in _names(str(row.get("name", ""))) if name in named]
     if owners and not any(index in indices for indices in owners):
         raise ValueError(f"id {info.id} is {row['name']!r}, expected {info.name!r}.")
-    isthing = row.get("isthing")
-    if isthing is not None and info.isthing is not None and bool(isthing) != info.isthing:
+    if row.get("isthing") is None or info.isthing is None:
+        return
+    if read_flag(row, "isthing") != info.isthing:
         raise ValueError(
-            f"'isthing' of {info.name!r} is {str(isthing)[:40]}, expected {int(info.isthing)}."
+            f"'isthing' of {info.name!r} is {int(not info.isthing)}, expected {int(info.isthing)}."
         )
 
 
 def _names(*texts: str) -> list[str]:
     """Returns names in one spelling, whole and between commas."""
     parts = [part for text in texts for part in (text, *text.split(","))]
-    return [re.sub("[^a-z0-9]+", " ", part.lower()).strip() for part in parts]
+    plain = [re.sub(r"[\W_]+", " ", part.casefold()).strip() for part in parts]
+    return [name for name in plain if name]

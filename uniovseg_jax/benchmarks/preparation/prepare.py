@@ -20,7 +20,7 @@ from uniovseg_jax.benchmarks.preparation import (
     voc,
 )
 from uniovseg_jax.benchmarks.preparation.recipe import Item, Plan, Recipe
-from uniovseg_jax.benchmarks.preparation_record import mark_unfinished
+from uniovseg_jax.benchmarks.preparation_record import Note
 from uniovseg_jax.benchmarks.split_sizes import LONG_NAMES
 from uniovseg_jax.data.workers import map_in_order
 from uniovseg_jax.files import write_whole
@@ -86,7 +86,8 @@ def prepare(
     Every file is written as a whole. A preparation can be repeated: a file that is what it should
     be is left alone. Documents about the whole split, among them `prepared_<split>.json`, are
     written last and removed before any other file changes, so that they are a sign of completeness.
-    Until then `unfinished_<split>.txt` lies there, with which no benchmark is opened.
+    From the first file that changes until then `unfinished_<split>.txt` lies there, with which no
+    benchmark is opened.
 
     Args:
       recipe: Of the dataset.
@@ -120,19 +121,20 @@ def prepare(
             "was everything unpacked?"
         )
     if not any(item.outputs for item in plan.items):
-        return _run(plan, (), f"{recipe.name} {split}", num_workers)[0]
+        return _run(plan, (), f"{recipe.name} {split}", num_workers, None)[0]
     with held_alone(root / recipe.folder, "preparation"):
         # The record last of all.
         last = (*plan.documents, root / recipe.folder / f"prepared_{split}.json")
         _clear(plan.items, last)
-        note = mark_unfinished(root / recipe.folder, split, _arguments(recipe, plan, split))
-        prepared, entries = _run(plan, last, f"{recipe.name} {split}", num_workers)
+        # What is whole already stays usable, whatever a repetition ends in.
+        note = Note(root / recipe.folder, split, _arguments(recipe, plan, split))
+        prepared, entries = _run(plan, last, f"{recipe.name} {split}", num_workers, note)
         documents = [*plan.finish(entries), {"images": prepared.images, **plan.settings}]
         written = sum(
-            _put(path, json.dumps(document, ensure_ascii=False).encode(), ())
+            _put(path, json.dumps(document, ensure_ascii=False).encode(), (), note)
             for path, document in zip(last, documents, strict=True)
         )
-        note.unlink()
+        note.remove()
     return dataclasses.replace(
         prepared,
         written=prepared.written + written,
@@ -146,11 +148,11 @@ def _arguments(recipe: Recipe, plan: Plan, split: str) -> str:
 
 
 def _run(
-    plan: Plan, last: tuple[pathlib.Path, ...], title: str, num_workers: int
+    plan: Plan, last: tuple[pathlib.Path, ...], title: str, num_workers: int, note: Note | None
 ) -> tuple[Prepared, list[Any]]:
     """Does all images; returns counts without documents, and what documents are made of."""
     written, entries = 0, []
-    work = functools.partial(_make_files, plan.make, last)
+    work = functools.partial(_make_files, plan.make, last, note)
     with tqdm.tqdm(
         desc=title,
         total=len(plan.items),
@@ -167,18 +169,25 @@ def _run(
 
 
 def _make_files(
-    make: Callable[[Item], tuple[Sequence[bytes], Any]], last: tuple[pathlib.Path, ...], item: Item
+    make: Callable[[Item], tuple[Sequence[bytes], Any]],
+    last: tuple[pathlib.Path, ...],
+    note: Note | None,
+    item: Item,
 ) -> tuple[int, Any]:
     """Makes the files of one image; returns how many were not there yet, and its entry."""
     contents, entry = make(item)
     pairs = zip(item.outputs, contents, strict=True)
-    return sum(_put(path, content, last) for path, content in pairs), entry
+    return sum(_put(path, content, last, note) for path, content in pairs), entry
 
 
-def _put(path: pathlib.Path, content: bytes, last: tuple[pathlib.Path, ...]) -> bool:
+def _put(
+    path: pathlib.Path, content: bytes, last: tuple[pathlib.Path, ...], note: Note | None
+) -> bool:
     """Writes a file unless it is there; returns whether it was written."""
     if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
         return False
+    if note is not None:
+        note.leave()
     for document in last:
         document.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import itertools
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -18,7 +19,7 @@ from uniovseg_jax.eval.naming.matching_scorer import MatchingScorer, MatchingSet
 from uniovseg_jax.eval.naming.matching_table import make_matching_table
 from uniovseg_jax.eval.naming.true_regions import TRUTHS
 from uniovseg_jax.eval.parts import Part, check_model, check_parts, digest, note_checked
-from uniovseg_jax.eval.result_files import RESULTS_FILE, TABLE_FILE
+from uniovseg_jax.eval.result_files import MATCHING, RESULTS_FILE, TABLE_FILE
 from uniovseg_jax.eval.run import ordered, score_images
 from uniovseg_jax.files import check_folder, write_text_whole
 from uniovseg_jax.locks import held_alone
@@ -30,7 +31,6 @@ from uniovseg_jax.vocabulary import Vocabulary
 from uniovseg_jax.weights.store import Pretrained, load_pretrained, params_sha256
 
 # What `results.json` says it is.
-KIND = "matching_accuracy"
 POOLINGS = ("binary", "binary_or_soft", "area")
 _SECONDS_FILE = "seconds.json"
 _OPEN = (
@@ -100,13 +100,13 @@ def measure_matching(
             score_images(scorer, ids, log, threads_per_device, progress, benchmark.name)
         results = ordered(read_image_log(output), ids)
         document = {
-            "kind": KIND,
+            "kind": MATCHING,
             "benchmark": benchmark.name,
             "date": datetime.date.today().isoformat(),
             "num_images": len(results),
             "limited": bool(settings.limit),
             "as_published": benchmark.as_published,
-            "model": {"directory": str(model), "sha256": made_with["model"]},
+            "model": {"directory": os.path.abspath(model), "sha256": made_with["model"]},
             "device": jax.devices()[0].device_kind,
             "settings": made_with,
             "unverified": [
@@ -118,10 +118,10 @@ def measure_matching(
             "versions": versions(),
         }
         _add_seconds_and_paper(document, _seconds(scorer.namer, output, progress))
+        write_text_whole(output / TABLE_FILE, make_matching_table(document))
+        # Last: it says that all is there.
         text = json.dumps(document, indent=1, allow_nan=False) + "\n"
         write_text_whole(output / RESULTS_FILE, text)
-        table = make_matching_table(document)
-        write_text_whole(output / TABLE_FILE, table)
     return document
 
 

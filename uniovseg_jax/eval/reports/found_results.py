@@ -6,8 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uniovseg_jax.eval.naming.matching_benchmark import KIND as MATCHING
-from uniovseg_jax.eval.result_files import RESULTS_FILE, flat_scores
+from uniovseg_jax.eval.result_files import MATCHING, RESULTS_FILE, flat_scores
 
 Document = dict[str, Any]
 

@@ -26,7 +26,7 @@ from uniovseg_jax.eval.parts import Part, open_parts
 from uniovseg_jax.eval.prompted import PromptScorer
 from uniovseg_jax.eval.reports.found_results import is_matching
 from uniovseg_jax.eval.reports.other_masks import OtherFiles, best_masks, read_masks
-from uniovseg_jax.eval.reports.run_settings import GetConfig, known_settings
+from uniovseg_jax.eval.run_settings import GetConfig, known_settings
 from uniovseg_jax.eval.worst import draw_image, rank_images
 from uniovseg_jax.visualize import draw_masks, thumbnail
 

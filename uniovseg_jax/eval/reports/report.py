@@ -12,7 +12,7 @@ from uniovseg_jax.eval.reports.found_results import Document
 from uniovseg_jax.eval.reports.gallery import Gallery
 from uniovseg_jax.eval.reports.report_tables import ReportTable
 from uniovseg_jax.eval.reports.run_labels import RunLabels
-from uniovseg_jax.eval.reports.sentences import sentences_of_results
+from uniovseg_jax.eval.sentences import sentences_of_results
 from uniovseg_jax.files import make_folder, write_text_whole, write_whole
 from uniovseg_jax.visualize import contact_sheet
 

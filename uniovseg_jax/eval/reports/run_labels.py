@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uniovseg_jax.eval.from_config import model_name
-from uniovseg_jax.eval.reports.run_settings import GetConfig, changed_settings
+from uniovseg_jax.eval.run_settings import GetConfig, changed_settings
 
 _DIGITS = 4
 _SMALLER = "†"

@@ -1,6 +1,6 @@
 """Whose sentences they are, where several benchmarks say something."""
 
-from uniovseg_jax.eval.reports.sentences import sentences_of_parts, sentences_of_results
+from uniovseg_jax.eval.sentences import sentences_of_parts, sentences_of_results
 
 
 def document(benchmark, *sentences, **more):

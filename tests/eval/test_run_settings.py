@@ -4,7 +4,7 @@ import pytest
 
 from configs.eval import get_config
 from uniovseg_jax.eval.from_config import deciding_settings, restored_config
-from uniovseg_jax.eval.reports.run_settings import changed_settings, known_settings
+from uniovseg_jax.eval.run_settings import changed_settings, known_settings
 from uniovseg_jax.settings import as_json
 
 SEMANTIC, PROMPTS = {"semantic": {}}, {"promptable": {}}
