@@ -5,6 +5,9 @@ import pathlib
 import subprocess
 import sys
 
+from absl import flags
+from absl.testing import flagsaver
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 _DEVICES = "--xla_force_host_platform_device_count"
@@ -43,3 +46,18 @@ def run_program(path, *arguments, cwd=None, timeout=240, **variables):
         timeout=timeout,
         check=False,
     )
+
+
+def call(script, *arguments):
+    """Runs the module of a script, of the fixture `load_script`, in this process.
+
+    Returns:
+      The exit code.
+    """
+    with flagsaver.flagsaver():
+        try:
+            return script.main(script.parse_flags([f"{script.__name__}.py", *arguments]))
+        except SystemExit as stop:
+            return stop.code
+        finally:
+            flags.FLAGS.unparse_flags()

@@ -7,9 +7,8 @@ import json
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from PIL import Image
+from programs import call
 
 from uniovseg_jax.data.manifest import Manifest, write_manifest
 from uniovseg_jax.data.records import check_masks, encode_record
@@ -75,17 +74,6 @@ def records(tmp_path_factory):
     return _write(tmp_path_factory.mktemp("records") / "shards", RECORDS)
 
 
-def _call(script, *arguments):
-    """Returns the exit code."""
-    with flagsaver.flagsaver():
-        try:
-            return script.main(script.parse_flags(["evaluate_masks.py", *arguments]))
-        except SystemExit as stop:
-            return stop.code
-        finally:
-            flags.FLAGS.unparse_flags()
-
-
 def test_model_and_superpixels_are_scored_side_by_side(
     script, model_dir, records, tmp_path, capsys
 ):
@@ -93,7 +81,7 @@ def test_model_and_superpixels_are_scored_side_by_side(
     out = tmp_path / "new" / "out"
     modes = "--modes=grid_any,grid_inside,center,random,box"
     arguments = (f"--model={model_dir}", f"--data={records}", f"--output={out}", modes)
-    assert _call(script, *arguments, "--points_per_side=3", "--baseline=superpixels") == 0
+    assert call(script, *arguments, "--points_per_side=3", "--baseline=superpixels") == 0
     assert sorted(p.name for p in out.iterdir()) == ["examples.png", "scores.json", "scores.md"]
     document = json.loads((out / "scores.json").read_text())
     pretrained = load_pretrained(model_dir)
@@ -130,7 +118,7 @@ def test_model_and_superpixels_are_scored_side_by_side(
 def test_the_baseline_alone_needs_no_model(script, records, tmp_path):
     pytest.importorskip("skimage")
     arguments = (f"--data={records}", f"--output={tmp_path}", "--baseline=superpixels")
-    assert _call(script, *arguments, "--points_per_side=2", "--limit=1") == 0
+    assert call(script, *arguments, "--points_per_side=2", "--limit=1") == 0
     document = json.loads((tmp_path / "scores.json").read_text())
     assert set(document["results"]) == {"superpixels"}
     assert document["results"]["superpixels"]["scores"]["grid_any"]["masks"] == 2
@@ -157,7 +145,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     out = tmp_path / "out"
     values = {"model": str(model_dir), "data": str(records), "output": str(out)} | changes
     arguments = [f"--{key}={value}" for key, value in values.items() if value is not None]
-    assert _call(script, *arguments) == 2
+    assert call(script, *arguments) == 2
     written = capsys.readouterr().err.splitlines()
     assert message in written[-1] and not any("Traceback" in line for line in written)
     assert not out.exists()
@@ -166,10 +154,10 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
 def test_no_records_and_broken_ones_are_named(script, model_dir, tmp_path, capsys):
     arguments = (f"--model={model_dir}", f"--output={tmp_path / 'out'}", "--modes=box")
     broken = _write(tmp_path / "broken", [*RECORDS[:2], {**RECORDS[2], "image": b"no picture"}])
-    assert _call(script, *arguments, f"--data={broken}") == 2
+    assert call(script, *arguments, f"--data={broken}") == 2
     assert "The image of record ccc cannot be read" in capsys.readouterr().err
     empty = _write(tmp_path / "empty", [])
-    assert _call(script, *arguments, f"--data={empty}") == 2
+    assert call(script, *arguments, f"--data={empty}") == 2
     assert f"{empty} holds no mask record" in capsys.readouterr().err
-    assert _call(script, *arguments, f"--data={tmp_path / 'none'}") == 2
+    assert call(script, *arguments, f"--data={tmp_path / 'none'}") == 2
     assert "There is no data folder" in capsys.readouterr().err

@@ -6,10 +6,8 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from PIL import Image
-from programs import run_program
+from programs import call, run_program
 
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.models.presets import get_preset
@@ -50,17 +48,6 @@ def script(load_script):
     return load_script("predict")
 
 
-def _call(script, *arguments):
-    """Returns the exit code."""
-    with flagsaver.flagsaver():
-        try:
-            return script.main(script.parse_flags(["predict.py", *arguments]))
-        except SystemExit as stop:
-            return stop.code
-        finally:
-            flags.FLAGS.unparse_flags()
-
-
 def test_a_folder_with_words_gives_all_files_and_names_the_broken_image(
     model_dir, images, tmp_path
 ):
@@ -95,7 +82,7 @@ def test_a_folder_with_words_gives_all_files_and_names_the_broken_image(
 
 def test_one_image_without_words_gives_masks_without_names(script, model_dir, images, tmp_path):
     image = f"--image={images / 'wide.png'}"
-    assert _call(script, f"--model={model_dir}", image, f"--output={tmp_path}", *_OPEN) == 0
+    assert call(script, f"--model={model_dir}", image, f"--output={tmp_path}", *_OPEN) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "wide.json",
         "wide_labels.png",
@@ -134,7 +121,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         values[key] = value if value is None else value.format(**places)
     before = sorted(images.iterdir())
     arguments = [f"--{key}={value}" for key, value in values.items() if value is not None]
-    assert _call(script, *arguments) == 2
+    assert call(script, *arguments) == 2
     written = capsys.readouterr().err
     assert message in written and len(written.strip().splitlines()) == 1
     assert sorted(images.iterdir()) == before

@@ -3,25 +3,13 @@
 import json
 
 import numpy as np
-from absl import flags
-from absl.testing import flagsaver
 from made_objects import CATEGORIES, HW
 from made_panoptic import CLASSES
 from PIL import Image
+from programs import call
 
 from uniovseg_jax.eval.files.panoptic_files import write_panoptic_json, write_panoptic_map
 from uniovseg_jax.masks import rle_encode
-
-
-def call(script, *arguments):
-    """Returns the exit code."""
-    with flagsaver.flagsaver():
-        try:
-            return script.main(script.parse_flags(["score.py", *arguments]))
-        except SystemExit as stop:
-            return stop.code
-        finally:
-            flags.FLAGS.unparse_flags()
 
 
 def last_line(script, capsys, *arguments):

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from programs import ROOT, environment
-from score_calls import RESULT, TRUTH, call, complaint, object_flags
+from programs import ROOT, call, environment
+from score_calls import RESULT, TRUTH, complaint, object_flags
 
 
 @pytest.mark.parametrize(
