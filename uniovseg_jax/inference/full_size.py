@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from uniovseg_jax.ops.resize import resize_bilinear_numpy
 from uniovseg_jax.packed_masks import PackedMasks
@@ -45,6 +45,20 @@ class Tile:
         r, c, k = cells.shape
         narrow = self._row_weights @ cells.reshape(r, c * k)
         return self._column_weights @ narrow.reshape(-1, c, k)
+
+    def put_bits(
+        self,
+        packed: UInt8[np.ndarray, "n H w8"],
+        masks: Int[np.ndarray, " k"],
+        inside: Bool[np.ndarray, "h w k"],
+    ) -> None:
+        """Writes pixels of these masks into their bits of the image, eight pixels a byte."""
+        packed[masks, self.rows, self.bytes] = np.packbits(inside.transpose(2, 0, 1), axis=-1)
+
+    @property
+    def bytes(self) -> slice:
+        """The columns in bytes of eight pixels."""
+        return slice(self.columns.start // 8, -(-self.columns.stop // 8))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +103,13 @@ class FullSizeLogits:
         return dataclasses.replace(self, mask_logits=self.mask_logits[indices])
 
     def tiles(self) -> Iterator[Tile]:
-        """Yields squares that cover the image, row by row.
+        """Yields squares that cover the image, row by row; none where there are no masks.
 
         Raises:
           ValueError: If a logit is not finite; no mask could be told from it.
         """
+        if not len(self):
+            return
         rows, columns = self._matrices
         supports = [(part, *_support(columns[part])) for part in _parts(len(columns))]
         for part in _parts(len(rows)):
@@ -130,14 +146,12 @@ class FullSizeLogits:
         """Returns the masks, a pixel inside where its logit is >= 0, as bits."""
         height, width = self.image_hw
         packed = np.zeros((len(self), height, -(-width // 8)), np.uint8)
-        for tile in self.tiles() if len(self) else ():
-            part = packed[:, tile.rows, tile.columns.start // 8 : -(-tile.columns.stop // 8)]
+        for tile in self.tiles():
             whole = np.ones(tile.columns.stop - tile.columns.start, bool)
-            part[tile.least >= 0] = np.packbits(whole)
+            packed[tile.least >= 0, tile.rows, tile.bytes] = np.packbits(whole)
             cut = np.flatnonzero((tile.least < 0) & (tile.most >= 0))
             if len(cut):
-                inside = tile.logits(cut) >= 0
-                part[cut] = np.packbits(inside.transpose(2, 0, 1), axis=-1)
+                tile.put_bits(packed, cut, tile.logits(cut) >= 0)
         return PackedMasks.from_bytes(packed, width)
 
 

@@ -34,8 +34,6 @@ def semantic_map(
       min_share: A pixel whose class has less than this share of the sums of all classes is void.
     """
     classes = np.full(logits.image_hw, -1, np.int32)
-    if not len(logits):
-        return classes
     weights = np.ascontiguousarray(probs, np.float32)
     for tile in logits.tiles():
         values = tile.logits()
@@ -115,7 +113,7 @@ def panoptic_map(
     owner = np.full(logits.image_hw, count, np.int32)
     owned, covered = np.zeros(count, np.int64), np.zeros(count, np.int64)
     ranks = weights.astype(np.float32)
-    for tile in logits.tiles() if count else ():
+    for tile in logits.tiles():
         # Masks that may own a pixel here, or cover one. All others have no part in it.
         least, most = ranks * _sigmoid(tile.least.copy()), ranks * _sigmoid(tile.most.copy())
         here = np.flatnonzero((most >= (1 - _MARGIN) * least.max()) | (tile.most >= 0))
@@ -207,7 +205,7 @@ def _foreground(
     height, width = logits.image_hw
     sums, areas = np.zeros(len(logits)), np.zeros(len(logits), np.int64)
     packed = np.zeros((len(logits), height, -(-width // 8)), np.uint8)
-    for tile in logits.tiles() if len(logits) else ():
+    for tile in logits.tiles():
         here = np.flatnonzero(tile.most > 0)
         if not len(here):
             continue
@@ -215,8 +213,7 @@ def _foreground(
         inside = values > 0
         areas[here] += np.count_nonzero(inside, axis=(0, 1))
         sums[here] += (_sigmoid(values) * inside).sum(axis=(0, 1), dtype=np.float64)
-        bits = np.packbits(inside.transpose(2, 0, 1), axis=-1)
-        packed[here, tile.rows, tile.columns.start // 8 : -(-tile.columns.stop // 8)] = bits
+        tile.put_bits(packed, here, inside)
     return sums / np.maximum(areas, 1), packed
 
 
