@@ -120,18 +120,20 @@ def prepare(
             f"{recipe.name} {split} has {len(plan.items)} images in {root}, expected {expected}: "
             "was everything unpacked?"
         )
+    folder, title = root / recipe.folder, f"{recipe.name} {split}"
+    # The record last of all.
+    last = (*plan.documents, folder / f"prepared_{split}.json")
+    # What is whole already stays usable, whatever a repetition ends in.
+    note = Note(folder, split, _arguments(recipe, plan, split))
+    withdraw = functools.partial(_withdraw, note, last)
     if not any(item.outputs for item in plan.items):
-        return _run(plan, (), f"{recipe.name} {split}", num_workers, None)[0]
-    with held_alone(root / recipe.folder, "preparation"):
-        # The record last of all.
-        last = (*plan.documents, root / recipe.folder / f"prepared_{split}.json")
+        return _run(plan, withdraw, title, num_workers)[0]
+    with held_alone(folder, "preparation"):
         _clear(plan.items, last)
-        # What is whole already stays usable, whatever a repetition ends in.
-        note = Note(root / recipe.folder, split, _arguments(recipe, plan, split))
-        prepared, entries = _run(plan, last, f"{recipe.name} {split}", num_workers, note)
+        prepared, entries = _run(plan, withdraw, title, num_workers)
         documents = [*plan.finish(entries), {"images": prepared.images, **plan.settings}]
         written = sum(
-            _put(path, json.dumps(document, ensure_ascii=False).encode(), (), note)
+            _put(path, json.dumps(document, ensure_ascii=False).encode(), note.leave)
             for path, document in zip(last, documents, strict=True)
         )
         note.remove()
@@ -148,11 +150,11 @@ def _arguments(recipe: Recipe, plan: Plan, split: str) -> str:
 
 
 def _run(
-    plan: Plan, last: tuple[pathlib.Path, ...], title: str, num_workers: int, note: Note | None
+    plan: Plan, withdraw: Callable[[], None], title: str, num_workers: int
 ) -> tuple[Prepared, list[Any]]:
     """Does all images; returns counts without documents, and what documents are made of."""
     written, entries = 0, []
-    work = functools.partial(_make_files, plan.make, last, note)
+    work = functools.partial(_make_files, plan.make, withdraw)
     with tqdm.tqdm(
         desc=title,
         total=len(plan.items),
@@ -170,29 +172,30 @@ def _run(
 
 def _make_files(
     make: Callable[[Item], tuple[Sequence[bytes], Any]],
-    last: tuple[pathlib.Path, ...],
-    note: Note | None,
+    withdraw: Callable[[], None],
     item: Item,
 ) -> tuple[int, Any]:
     """Makes the files of one image; returns how many were not there yet, and its entry."""
     contents, entry = make(item)
     pairs = zip(item.outputs, contents, strict=True)
-    return sum(_put(path, content, last, note) for path, content in pairs), entry
+    return sum(_put(path, content, withdraw) for path, content in pairs), entry
 
 
-def _put(
-    path: pathlib.Path, content: bytes, last: tuple[pathlib.Path, ...], note: Note | None
-) -> bool:
-    """Writes a file unless it is there; returns whether it was written."""
+def _put(path: pathlib.Path, content: bytes, before: Callable[[], None]) -> bool:
+    """Writes a file unless it is there, after a call; returns whether it was written."""
     if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
         return False
-    if note is not None:
-        note.leave()
-    for document in last:
-        document.unlink(missing_ok=True)
+    before()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda temporary: temporary.write_bytes(content))
     return True
+
+
+def _withdraw(note: Note, last: Sequence[pathlib.Path]) -> None:
+    """Takes the signs of completeness down, before a file changes."""
+    note.leave()
+    for document in last:
+        document.unlink(missing_ok=True)
 
 
 def _clear(items: Sequence[Item], last: Sequence[pathlib.Path]) -> None:
