@@ -3,8 +3,10 @@
 import contextlib
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 def parse_json(content: bytes) -> Any:
@@ -61,6 +63,14 @@ def read_flag(entry: dict[str, Any], key: str, default: int | None = None) -> bo
     if value not in (0, 1):
         raise ValueError(f"{key!r} is {str(value)[:40]}, expected 0 or 1.")
     return bool(value)
+
+
+def at(where: str, read: Callable[..., _T], *arguments: Any) -> _T:
+    """Calls a reader, and puts the place of what it reads in front of its complaint."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _refuse_constant(name: str) -> None:

@@ -4,8 +4,8 @@ import pathlib
 import re
 from typing import Any
 
-from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
-from uniovseg_jax.json_fields import read_flag, whole_number
+from uniovseg_jax.benchmarks.class_list import ClassList
+from uniovseg_jax.json_fields import at, read_flag, whole_number
 
 
 def check_categories(document: dict[str, Any], classes: ClassList, path: pathlib.Path) -> None:
@@ -32,18 +32,15 @@ def check_categories(document: dict[str, Any], classes: ClassList, path: pathlib
         for name in _names(info.name, *info.synonyms):
             named.setdefault(name, set()).add(index)
     for place, row in enumerate(rows):
-        try:
-            index = classes.index_of.get(whole_number(row, "id", low=0))
-            # One that no annotation has harms nobody, and any other is refused there.
-            if index is not None:
-                _check_category(row, classes.classes[index], index, named)
-        except ValueError as error:
-            raise ValueError(f"{path}, categories[{place}]: {error}") from error
+        at(f"{path}, categories[{place}]", _check_category, row, classes, named)
 
 
-def _check_category(
-    row: dict[str, Any], info: ClassInfo, index: int, named: dict[str, set[int]]
-) -> None:
+def _check_category(row: Any, classes: ClassList, named: dict[str, set[int]]) -> None:
+    index = classes.index_of.get(whole_number(row, "id", low=0))
+    # One that no annotation has harms nobody, and any other is refused there.
+    if index is None:
+        return
+    info = classes.classes[index]
     owners = [named[name] for name in _names(str(row.get("name", ""))) if name in named]
     if owners and not any(index in indices for indices in owners):
         raise ValueError(f"id {info.id} is {row['name']!r}, expected {info.name!r}.")

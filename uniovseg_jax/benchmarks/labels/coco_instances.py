@@ -7,7 +7,7 @@ from uniovseg_jax.benchmarks.benchmark import Rle, TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.labels.categories import check_categories
 from uniovseg_jax.data.coco_file import read_area, read_coco_json, read_iscrowd
-from uniovseg_jax.json_fields import whole_number
+from uniovseg_jax.json_fields import at, whole_number
 from uniovseg_jax.masks import MAX_SIDE, rle_area, rle_decode, rle_encode
 from uniovseg_jax.polygons import draw_polygons
 
@@ -84,11 +84,8 @@ class CocoInstances:
             raise ValueError(f"{self.path} was opened without classes; it has masks only.")
         found = []
         for index, entry in self._by_image[image_id]:
-            rle = self._mask(index, entry, image_id)
-            try:
-                area, iscrowd = read_area(entry), read_iscrowd(entry)
-            except ValueError as error:
-                raise ValueError(f"{self.path}, annotations[{index}]: {error}") from error
+            rle, where = self._mask(index, entry, image_id), self._place(index)
+            area, iscrowd = at(where, read_area, entry), at(where, read_iscrowd, entry)
             category = _category(entry, self._classes)
             found.append(TrueInstance(rle, category, area, iscrowd))
         return tuple(found)
@@ -103,8 +100,12 @@ class CocoInstances:
         for index, entry in self._by_image[image_id]:
             rle = self._mask(index, entry, image_id)
             if rle_area(rle):
-                found.append({**rle, "iscrowd": 1} if read_iscrowd(entry) else rle)
+                iscrowd = at(self._place(index), read_iscrowd, entry)
+                found.append({**rle, "iscrowd": 1} if iscrowd else rle)
         return tuple(found)
+
+    def _place(self, index: int) -> str:
+        return f"{self.path}, annotations[{index}]"
 
     def _mask(self, index: int, entry: dict[str, Any], image_id: str) -> Rle:
         """Returns one mask as compressed run lengths of the image's size."""

@@ -3,18 +3,17 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from uniovseg_jax.benchmarks.benchmark import Rle
 from uniovseg_jax.benchmarks.class_list import ClassInfo, ClassList
 from uniovseg_jax.data.coco_file import read_area
 from uniovseg_jax.image_io import MAX_PIXELS
-from uniovseg_jax.json_fields import parse_json, read_flag, whole_number
+from uniovseg_jax.json_fields import at, parse_json, read_flag, whole_number
 from uniovseg_jax.masks import MAX_SIDE, rle_area
 from uniovseg_jax.polygons import draw_polygons
 
-_T = TypeVar("_T")
 # Objects of a list, each with its place in words.
 Entries = Sequence[tuple[str, dict[str, Any]]]
 
@@ -85,10 +84,20 @@ def read_results(path: pathlib.Path, truth: TrueObjects) -> Mapping[int | str, E
       FileNotFoundError: If the file is not there.
       ValueError: If it is no list, or a result belongs to no image of the truth.
     """
+    return group_by_image(read_result_list(path), path, truth.sizes, "")
+
+
+def read_result_list(path: pathlib.Path) -> list[Any]:
+    """Reads a list of COCO results, whose entries are unchecked.
+
+    Raises:
+      FileNotFoundError: If the file is not there.
+      ValueError: If it is no list.
+    """
     document = read_json(path)
     if not isinstance(document, list):
         raise ValueError(f"{path}: expected a list of results, one object per mask.")
-    return group_by_image(document, path, truth.sizes, "")
+    return document
 
 
 def group_by_image(
@@ -201,11 +210,3 @@ def _side(entry: dict[str, Any], key: str) -> int:
     if isinstance(value, float) and value.is_integer():
         entry = {key: int(value)}
     return whole_number(entry, key, 1, MAX_SIDE)
-
-
-def at(where: str, read: Callable[..., _T], *arguments: Any) -> _T:
-    """Calls a reader, and puts the place of what it reads in front of its complaint."""
-    try:
-        return read(*arguments)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error

@@ -19,7 +19,6 @@ from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.benchmarks.segment import VOID_ID, Segment
 from uniovseg_jax.data.coco_file import MAX_SEGMENT_ID, read_iscrowd
 from uniovseg_jax.eval.files.coco_files import (
-    at,
     read_classes,
     read_image_id,
     read_json,
@@ -28,7 +27,7 @@ from uniovseg_jax.eval.files.coco_files import (
 )
 from uniovseg_jax.files import write_text_whole, write_whole
 from uniovseg_jax.image_io import read_segment_ids
-from uniovseg_jax.json_fields import whole_number
+from uniovseg_jax.json_fields import at, whole_number
 
 
 class PanopticFiles:

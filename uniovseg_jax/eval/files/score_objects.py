@@ -14,10 +14,10 @@ import tqdm
 from uniovseg_jax.benchmarks.benchmark import TrueInstance
 from uniovseg_jax.benchmarks.class_list import ClassList
 from uniovseg_jax.data.coco_file import read_iscrowd
-from uniovseg_jax.eval.files.coco_files import TrueObjects, at, of_size, read_results, stated_area
+from uniovseg_jax.eval.files.coco_files import TrueObjects, of_size, read_results, stated_area
 from uniovseg_jax.eval.files.score_files import FileScores, make_table, nothing_to_score, percent
 from uniovseg_jax.eval.metrics.instance import MEASURES, InstanceScores, PredictedInstance
-from uniovseg_jax.json_fields import finite_number, whole_number
+from uniovseg_jax.json_fields import at, finite_number, whole_number
 from uniovseg_jax.masks import rle_area
 
 

@@ -14,10 +14,10 @@ import tqdm
 from jaxtyping import Float
 
 from uniovseg_jax.data.coco_file import read_iscrowd
-from uniovseg_jax.eval.files.coco_files import Entries, TrueObjects, at, of_size, read_results
+from uniovseg_jax.eval.files.coco_files import Entries, TrueObjects, of_size, read_results
 from uniovseg_jax.eval.files.score_files import FileScores, make_table, nothing_to_score, percent
 from uniovseg_jax.eval.metrics.promptable import MODES, PromptableScores, TrueMasks, prompts_inside
-from uniovseg_jax.json_fields import finite_number, whole_number
+from uniovseg_jax.json_fields import at, finite_number, whole_number
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.packed_masks import PackedMasks, packed_iou
 from uniovseg_jax.polygons import finite_numbers

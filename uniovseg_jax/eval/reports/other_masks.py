@@ -4,8 +4,9 @@ import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from uniovseg_jax.eval.files.coco_files import at, of_size, read_image_id, read_json
+from uniovseg_jax.eval.files.coco_files import of_size, read_image_id, read_result_list
 from uniovseg_jax.eval.metrics.promptable import BestMasks, TrueMasks
+from uniovseg_jax.json_fields import at
 from uniovseg_jax.masks import rle_decode
 from uniovseg_jax.packed_masks import PackedMasks, packed_iou
 
@@ -50,11 +51,8 @@ def read_masks(
       FileNotFoundError: If the file is not there.
       ValueError: If it is no list of results, or none is of an image of the benchmark.
     """
-    document = read_json(path)
-    if not isinstance(document, list):
-        raise ValueError(f"{path}: expected a list of results, one object per mask.")
     found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for place, entry in enumerate(document):
+    for place, entry in enumerate(read_result_list(path)):
         where = f"{path}: [{place}]"
         found.setdefault(str(read_image_id(entry, where)), []).append((where, entry))
     if not found.keys() & images.keys():
