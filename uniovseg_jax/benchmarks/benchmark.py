@@ -106,6 +106,11 @@ class Benchmark:
         path = self.images[image_id]
         return read_image(path) if hw is None else read_image_for(path, hw)
 
+    def first(self, limit: int) -> "Benchmark":
+        """Returns it with its first images only, or with all for a limit of 0."""
+        images = dict(list(self.images.items())[: limit or None])
+        return dataclasses.replace(self, images=images)
+
     @property
     def readers(self) -> dict[str, Callable[[str], Any]]:
         """What reads the truth, by what it can be scored on."""

@@ -89,7 +89,7 @@ def evaluate(
             _check_folders(parts, config, model_config, output)
             if first:
                 stack.enter_context(held_alone(output, "evaluation"))
-                for sentence in () if config.tasks else missing_tasks(parts[0]):
+                for sentence in missing_tasks(parts[0], config):
                     logging.warning(sentence)
         with all_or_none("Choosing the images"):
             if first:  # What it draws the others read.
@@ -262,8 +262,7 @@ def _settings(
 def _unverified(part: Part, config: ml_collections.ConfigDict) -> list[str]:
     benchmark = part.benchmark
     notes = () if part.vocabulary is None else names_notes(benchmark.name, config.synonyms)
-    missing = () if config.tasks else missing_tasks(part)
-    return [*missing, *benchmark.unverified, *notes]
+    return [*missing_tasks(part, config), *benchmark.unverified, *notes]
 
 
 def _median_seconds(results: Sequence[dict[str, Any]]) -> dict[str, float]:

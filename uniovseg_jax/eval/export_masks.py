@@ -85,8 +85,7 @@ def masks_document(part: Benchmark, data_dir: pathlib.Path, limit: int = 0) -> d
     assert part.read_masks is not None
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    image_ids = list(part.images)[: limit or None]
-    for image_id in tqdm.tqdm(image_ids, part.name, unit="image"):
+    for image_id in tqdm.tqdm(part.first(limit).images, part.name, unit="image"):
         rles, stored = part.read_masks(image_id), stored_id(image_id)
         path = part.images[image_id]
         if rles:

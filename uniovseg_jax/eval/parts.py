@@ -131,10 +131,8 @@ def choose_images(
             config.benchmark, benchmarks, sample, config.prompts.seed, progress
         )
         drawn = sample.is_file() and not known
-    if config.limit:
-        benchmarks = tuple(_first(benchmark, config.limit) for benchmark in benchmarks)
     chosen = tuple(
-        dataclasses.replace(part, benchmark=benchmark)
+        dataclasses.replace(part, benchmark=benchmark.first(config.limit))
         for part, benchmark in zip(parts, benchmarks, strict=True)
     )
     if drawn:
@@ -172,8 +170,10 @@ def note_checked(output: pathlib.Path, parts: Sequence[Part], data_dir: str) -> 
     write_text_whole(output / _CHECKED_FILE, text)
 
 
-def missing_tasks(part: Part) -> list[str]:
-    """Returns sentences on tasks that a benchmark lacks a file for."""
+def missing_tasks(part: Part, config: ml_collections.ConfigDict) -> list[str]:
+    """Returns sentences on tasks that lack a file; none where somebody chose the tasks."""
+    if config.tasks:
+        return []
     return [
         f"Not scored on {' and '.join(tasks)}: there is no {path}, see "
         "docs/benchmarks_preparation.md."
@@ -231,7 +231,3 @@ def _words(benchmark: Benchmark, synonyms: str) -> Vocabulary:
     if words is None:
         raise ValueError(f"{benchmark.name} is scored by class, but has no list of classes.")
     return words.vocabulary(synonyms or None)
-
-
-def _first(benchmark: Benchmark, limit: int) -> Benchmark:
-    return dataclasses.replace(benchmark, images=dict(list(benchmark.images.items())[:limit]))

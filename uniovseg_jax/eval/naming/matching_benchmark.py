@@ -30,7 +30,6 @@ from uniovseg_jax.versions import versions
 from uniovseg_jax.vocabulary import Vocabulary
 from uniovseg_jax.weights.store import Pretrained, load_pretrained, params_sha256
 
-# What `results.json` says it is.
 POOLINGS = ("binary", "binary_or_soft", "area")
 _SECONDS_FILE = "seconds.json"
 _OPEN = (
@@ -142,9 +141,7 @@ def _open(settings: MatchingSettings, data_dir: str) -> tuple[Benchmark, Vocabul
         raise ValueError(
             f"Unknown pooling {settings.pooling!r}; expected one of {', '.join(POOLINGS)}."
         )
-    if settings.limit:
-        first = dict(itertools.islice(benchmark.images.items(), settings.limit))
-        benchmark = dataclasses.replace(benchmark, images=first)
+    benchmark = benchmark.first(settings.limit)
     words = benchmark.words or benchmark.classes
     assert words is not None
     return benchmark, words.vocabulary(settings.synonyms or None)

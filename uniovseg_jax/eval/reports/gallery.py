@@ -106,7 +106,7 @@ class GalleryMaker:
                 continue
             try:
                 gallery = self.make(document, folder)
-            except (ValueError, OSError, ImportError) as error:
+            except ValueError as error:
                 complaints.append(f"No gallery of {error}")
             else:
                 galleries += [] if gallery is None else [gallery]
